@@ -1,0 +1,32 @@
+"""Helpers of the course *Inside BERT*: what more than one lesson uses, importable from here.
+
+Importing this package touches neither the network nor torch; `start()` does the rest.
+"""
+
+from inside_bert.checks import check, check_shape, expect_error, largest_difference
+from inside_bert.data import DamagedDataError, data_folder, read_texts, read_words, verify
+from inside_bert.exercises import check_exercise, progress
+from inside_bert.inputs import encode
+from inside_bert.runtime import HubUnavailableError, Run, start
+from inside_bert.show import show_figure, show_table, show_tokens
+
+__all__ = [
+    "DamagedDataError",
+    "HubUnavailableError",
+    "Run",
+    "check",
+    "check_exercise",
+    "check_shape",
+    "data_folder",
+    "encode",
+    "expect_error",
+    "largest_difference",
+    "progress",
+    "read_texts",
+    "read_words",
+    "show_figure",
+    "show_table",
+    "show_tokens",
+    "start",
+    "verify",
+]

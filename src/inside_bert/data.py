@@ -1,0 +1,109 @@
+"""The files that the course carries: where they are, whether they are whole, and how to read them.
+
+Reads only `data/` (of the checkout, or of the installed package); never writes, never touches the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
+
+EMBEDDED_MODEL = "models/embedded-bert"
+CHECKSUMS = "SHA256SUMS"
+
+
+class DamagedDataError(OSError):
+    """A file that the course carries is missing or is not the one that was shipped."""
+
+
+def data_folder() -> Path:
+    """Return the folder that holds the course's data.
+
+    ``INSIDE_BERT_DATA`` names another one; else it is `data/` of the checkout, or, when the package was installed
+    without a checkout (Colab), the copy inside the package. Raises `DamagedDataError` when there is none.
+    """
+    named = os.environ.get("INSIDE_BERT_DATA")
+    here = Path(__file__).resolve()
+    places = [Path(named)] if named else [here.parents[2] / "data", here.parent / "_data"]
+    for place in places:
+        if (place / "models").is_dir():
+            return place
+    looked = " and ".join(str(place) for place in places)
+    raise DamagedDataError(f"The course's data folder is missing (looked in {looked}). {remedy('data')}")
+
+
+def verify(relative: str) -> Path:
+    """Compare the files of one folder under `data/` with its `SHA256SUMS`; return the folder.
+
+    Raises `DamagedDataError` that names the first missing or changed file and what to do about it. A folder is
+    read once a session: files whose size and time have not changed since are not hashed again.
+    """
+    folder = data_folder() / relative
+    sums = folder / CHECKSUMS
+    if not sums.is_file():
+        raise DamagedDataError(f"{sums} is missing. {remedy(f'data/{relative}')}")
+    for line in sums.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        path = folder / name
+        if not path.is_file():
+            raise DamagedDataError(f"{path} is missing. {remedy(f'data/{relative}/{name}')}")
+        status = path.stat()
+        if _sha256(str(path), status.st_size, status.st_mtime_ns) != expected:
+            raise DamagedDataError(
+                f"{path} is damaged: {status.st_size:,} bytes that are not the ones shipped. "
+                f"{remedy(f'data/{relative}/{name}')}"
+            )
+    return folder
+
+
+def read_texts(kinds: list[str] | None = None) -> pandas.DataFrame:
+    """Return the course's own short texts as a table `id, kind, text`; `kinds` keeps some kinds only.
+
+    Raises `ValueError` for a kind that does not exist, `DamagedDataError` for a damaged file.
+    """
+    import pandas
+
+    table = pandas.read_csv(verify("texts") / "texts.csv", keep_default_na=False)
+    if kinds is None:
+        return table
+    unknown = sorted(set(kinds) - set(table["kind"]))
+    if unknown:
+        raise ValueError(f"no texts of kind {unknown}; there are {sorted(set(table['kind']))}.")
+    return table[table["kind"].isin(kinds)].reset_index(drop=True)
+
+
+def read_words() -> list[str]:
+    """Return the course's word list: distinct words, common and rare, whole and made of many pieces."""
+    return (verify("words") / "words.txt").read_text(encoding="utf-8").splitlines()
+
+
+def remedy(path: str) -> str:
+    """Say how to get a shipped file back, for a checkout or for an installed package."""
+    if (Path(__file__).resolve().parents[2] / ".git").exists():
+        return f"Run `git checkout -- {path}` in the course's folder, or clone the course again."
+    return f"Install the course again: `pip install --force-reinstall --no-deps git+{repository_address()}`."
+
+
+def repository_address() -> str:
+    """Return the course's address, which stands in `pyproject.toml` and travels with the installed package."""
+    for url in importlib.metadata.metadata("inside-bert").get_all("Project-URL") or []:
+        name, _, address = url.partition(", ")
+        if name == "Repository":
+            return address
+    raise LookupError("the installed package carries no Repository address; see [project.urls] in pyproject.toml.")
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: str, size: int, modified: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

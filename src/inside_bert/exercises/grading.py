@@ -1,0 +1,197 @@
+"""How one answer is judged: against a reference, on random inputs, with the usual mistakes known by name.
+
+Calls only the learner's function; touches nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+TOLERANCE = 1e-5
+UNTRIED, WRONG, RIGHT = "untried", "wrong", "right"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said about one answer; `mark` is one of untried, wrong, right."""
+
+    mark: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{ {UNTRIED: '○', WRONG: '✗', RIGHT: '✓'}[self.mark] } {self.message}"
+
+
+@dataclass(frozen=True)
+class Misconception:
+    """A usual mistake: code that makes it, and what to tell somebody whose answers equal its answers."""
+
+    name: str
+    answer: Any  # a function for an exercise that asks for one, else the wrong value itself
+    diagnosis: str
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One task: its label, the reference answer, inputs to try, and the mistakes that are known by name.
+
+    With `inputs`, the task asks for a function, and `inputs(rng)` returns the arguments of one random call. Without,
+    it asks for a value, and `reference` returns the right one.
+    """
+
+    number: str  # "1.3"
+    title: str
+    level: str  # warm-up, core or stretch
+    minutes: int
+    reference: Callable[..., Any]
+    right: str  # what to say when it is solved
+    inputs: Callable[[random.Random], tuple] | None = None
+    misconceptions: tuple[Misconception, ...] = ()
+    cases: int = 6
+    show: Callable[[tuple], str] = field(default=lambda arguments: ", ".join(_short(a) for a in arguments))
+
+    def grade(self, answer: Any) -> Verdict:
+        """Judge `answer`; never raises for what the learner's code does."""
+        if self.inputs is None:
+            return self._grade_value(answer)
+        if answer is None:
+            return Verdict(UNTRIED, "not tried yet: define the function above, then run this cell again")
+        if not callable(answer):
+            return Verdict(WRONG, f"this exercise asks for a function, and it was given {_short(answer)}")
+        return self._grade_function(answer)
+
+    def _grade_value(self, answer: Any) -> Verdict:
+        if answer is None or _holds_none(answer):
+            return Verdict(UNTRIED, "not tried yet: put your answer in place of None, then run this cell again")
+        expected = self.reference()
+        if equal(answer, expected):
+            return Verdict(RIGHT, self.right)
+        for mistake in self.misconceptions:
+            if equal(answer, mistake.answer):
+                return Verdict(WRONG, mistake.diagnosis)
+        return Verdict(WRONG, difference(answer, expected, reveal=False))
+
+    def _grade_function(self, function: Callable) -> Verdict:
+        calls = [self.inputs(random.Random(f"{self.number} {case}")) for case in range(self.cases)]
+        answers: list[Any] = []
+        for call in calls:
+            try:
+                answers.append(function(*copy.deepcopy(call)))
+            except Exception as error:  # the learner's mistake, whatever it is: told, not hidden
+                return Verdict(WRONG, f"{_where(error, function)}\n  it was called with {self.show(call)}")
+        if all(answer is None for answer in answers):
+            return Verdict(UNTRIED, "not tried yet: the function returns None")
+        expected = [self.reference(*copy.deepcopy(call)) for call in calls]
+        wrong = [n for n in range(self.cases) if not equal(answers[n], expected[n])]
+        if not wrong:
+            return Verdict(RIGHT, self.right)
+        for mistake in self.misconceptions:
+            if all(equal(answers[n], _try(mistake.answer, calls[n])) for n in range(self.cases)):
+                return Verdict(WRONG, mistake.diagnosis)
+        first = wrong[0]
+        return Verdict(
+            WRONG,
+            f"{difference(answers[first], expected[first])}\n  it was called with {self.show(calls[first])}"
+            f" ({len(wrong)} of {self.cases} calls differ)",
+        )
+
+
+def equal(answer: Any, expected: Any) -> bool:
+    """Compare nested answers: text and whole numbers exactly, other numbers within `TOLERANCE`, NaN never."""
+    if hasattr(expected, "shape") or hasattr(answer, "shape"):
+        import numpy
+
+        mine, other = _array(answer), _array(expected)
+        if mine is None or other is None or mine.shape != other.shape:
+            return False
+        return bool(numpy.allclose(mine, other, atol=TOLERANCE, rtol=TOLERANCE))
+    if isinstance(expected, (list, tuple)):
+        same = isinstance(answer, (list, tuple)) and len(answer) == len(expected)
+        return same and all(equal(a, b) for a, b in zip(answer, expected))
+    if isinstance(expected, dict):
+        return isinstance(answer, dict) and answer.keys() == expected.keys() and all(
+            equal(answer[key], expected[key]) for key in expected
+        )
+    if isinstance(expected, float) and isinstance(answer, (int, float)) and not isinstance(answer, bool):
+        return abs(answer - expected) <= TOLERANCE * max(1.0, abs(expected))
+    if isinstance(expected, bool) or isinstance(answer, bool):
+        return isinstance(answer, bool) and isinstance(expected, bool) and answer == expected
+    return type(answer) is type(expected) and answer == expected
+
+
+def difference(answer: Any, expected: Any, *, reveal: bool = True) -> str:
+    """Say in a sentence how `answer` differs: its type, its length, its shape, or its first wrong value."""
+    if hasattr(expected, "shape"):
+        if not hasattr(answer, "shape"):
+            return f"expected a tensor of shape {tuple(expected.shape)}, got {_short(answer)}"
+        if tuple(answer.shape) != tuple(expected.shape):
+            return f"expected shape {tuple(expected.shape)}, got {tuple(answer.shape)}"
+        return f"the shape is right, but values differ by up to {_gap(answer, expected)}"
+    if isinstance(expected, (list, tuple)) and isinstance(answer, (list, tuple)):
+        if len(answer) != len(expected):
+            return f"expected {len(expected)} items, got {len(answer)}" + (
+                f": {_short(answer)} instead of {_short(expected)}" if reveal else ""
+            )
+        place = next(n for n in range(len(expected)) if not equal(answer[n], expected[n]))
+        return f"item {place}: " + difference(answer[place], expected[place], reveal=reveal)
+    if type(answer) is not type(expected) and not isinstance(answer, (int, float)):
+        return f"expected {_a(type(expected).__name__)}, got {_short(answer)}"
+    return f"expected {_short(expected)}, got {_short(answer)}" if reveal else f"{_short(answer)} is not right"
+
+
+def _try(function: Callable, call: tuple) -> Any:
+    try:
+        return function(*copy.deepcopy(call))
+    except Exception:  # a known mistake that fails on this input: then nobody's answer equals it
+        return None
+
+
+def _where(error: Exception, function: Callable) -> str:
+    told = f"your function raised {type(error).__name__}: {error}"
+    filename = getattr(getattr(function, "__code__", None), "co_filename", None)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == filename]
+    return told + (f"\n  in its line `{frames[-1].line}`" if frames and frames[-1].line else "")
+
+
+def _array(value: Any):
+    import numpy
+
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    try:
+        return numpy.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        return None
+
+
+def _gap(answer: Any, expected: Any) -> str:
+    import numpy
+
+    mine, other = _array(answer), _array(expected)
+    if mine is None or other is None:
+        return "(not numbers)"
+    if numpy.isnan(mine).any():
+        return "NaN (some values are not a number: is something divided by zero?)"
+    return f"{abs(mine - other).max():.3g}"
+
+
+def _holds_none(answer: Any) -> bool:
+    if isinstance(answer, dict):
+        return any(_holds_none(value) for value in answer.values())
+    return answer is None or (isinstance(answer, (list, tuple)) and any(_holds_none(item) for item in answer))
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _short(value: Any) -> str:
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"a tensor of shape {tuple(value.shape)}" if tuple(value.shape) else f"{value}"
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,215 @@
+"""Every exercise meets an untouched starter, its solution, each named wrong answer, and code that fails."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+
+import pytest
+import torch
+from lesson_runs import lessons, read
+
+from inside_bert import check_exercise, progress
+from inside_bert.exercises import exercises_of, lesson_numbers, record
+from inside_bert.exercises.grading import RIGHT, UNTRIED, WRONG, difference, equal
+
+EXERCISES = [exercise for lesson in lesson_numbers() for exercise in exercises_of(lesson).values()]
+MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.misconceptions]
+every_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.number)
+
+
+@pytest.fixture(autouse=True)
+def fresh_record(monkeypatch):
+    monkeypatch.setattr(record, "_marks", {})
+    monkeypatch.setattr(record, "_file", None)
+
+
+def in_lesson(exercise):
+    """Return starter code, the name that is checked, hints and solution of an exercise, as the lesson has them."""
+    path = lessons()[int(exercise.number.split(".")[0])]
+    cells = read(path).cells
+    check = next(n for n, cell in enumerate(cells) if f'check_exercise("{exercise.number}"' in cell.source)
+    name = re.search(rf'check_exercise\("{re.escape(exercise.number)}", (\w+)\)', cells[check].source)[1]
+    statement = next(c.source for c in reversed(cells[:check]) if c.source.startswith(f"### {exercise.number} "))
+    answers = cells[check + 1].source
+    hints = re.findall(r"<summary>Hint (\d)</summary>", answers)
+    solution = re.search(r"<summary>Solution</summary>\s+```python\n(.*?)```", answers, re.DOTALL)[1]
+    return cells[check - 1].source, name, statement, hints, textwrap.dedent(solution)
+
+
+def run(code, name):
+    space = {"torch": torch}
+    exec(code, space)  # the lesson's own code
+    return space[name]
+
+
+@every_exercise
+def test_untouched(exercise):
+    starter, name, *_ = in_lesson(exercise)
+    assert exercise.grade(run(starter, name)).mark == UNTRIED
+
+
+@every_exercise
+def test_solution(exercise):
+    *_, solution = in_lesson(exercise)
+    _, name, *_ = in_lesson(exercise)
+    verdict = exercise.grade(run(solution, name))
+    assert (verdict.mark, verdict.message) == (RIGHT, exercise.right)
+
+
+@pytest.mark.parametrize("exercise, mistake", MISTAKES, ids=[f"{e.number} {m.name}" for e, m in MISTAKES])
+def test_each_named_mistake_is_recognised(exercise, mistake):
+    verdict = exercise.grade(mistake.answer)
+    assert (verdict.mark, verdict.message) == (WRONG, mistake.diagnosis)
+
+
+@every_exercise
+def test_lesson_and_checker_say_the_same(exercise):
+    _, _, statement, hints, _ = in_lesson(exercise)
+    assert statement.startswith(f"### {exercise.number} {exercise.title} · {exercise.level} · {exercise.minutes} min · *")
+    goals = read(lessons()[int(exercise.number.split(".")[0])]).cells[0].source
+    goal = re.search(r"min · \*(\w+)\*", statement)[1]
+    assert f"**{goal}**" in goals
+    assert hints == [str(n) for n in range(1, len(hints) + 1)] and len(hints) >= 2
+    for mentioned in re.findall(r"hint (\d)", " ".join(m.diagnosis for m in exercise.misconceptions)):
+        assert mentioned in hints
+
+
+@pytest.mark.parametrize("lesson", lesson_numbers())
+def test_each_lesson_has_the_kinds_it_should(lesson):
+    exercises = exercises_of(lesson).values()
+    assert 3 <= len(exercises) <= 5
+    assert {"warm-up", "core", "stretch"} == {exercise.level for exercise in exercises}
+    text = "\n".join(cell.source for cell in read(lessons()[lesson]).cells)
+    assert "**Predict first.**" in text and "Find the bug" in text
+    assert all(len(exercise.misconceptions) >= 2 for exercise in exercises)
+
+
+def functions():
+    return [exercise for exercise in EXERCISES if exercise.inputs]
+
+
+@pytest.mark.parametrize("exercise", functions(), ids=lambda exercise: exercise.number)
+def test_code_that_fails_is_told_where(exercise):
+    def answer(*arguments):
+        return {}["no such key"]
+
+    verdict = exercise.grade(answer)
+    assert verdict.mark == WRONG
+    assert "your function raised KeyError: 'no such key'" in verdict.message
+    assert 'return {}["no such key"]' in verdict.message
+
+
+@pytest.mark.parametrize("exercise", functions(), ids=lambda exercise: exercise.number)
+@pytest.mark.parametrize("nonsense", ["text", 17, [], torch.zeros(0), {"a": 1}, float("nan"), object()], ids=repr)
+def test_nonsense_is_wrong_and_nothing_breaks(exercise, nonsense):
+    verdict = exercise.grade(lambda *arguments: nonsense)
+    assert verdict.mark == WRONG and verdict.message
+
+
+@pytest.mark.parametrize("exercise", functions(), ids=lambda exercise: exercise.number)
+def test_answer_of_another_arity_is_told(exercise):
+    verdict = exercise.grade(lambda: None)
+    assert verdict.mark == WRONG and "TypeError" in verdict.message
+
+
+@pytest.mark.parametrize("exercise", functions(), ids=lambda exercise: exercise.number)
+def test_right_only_sometimes_is_wrong(exercise):
+    calls = []
+
+    def answer(*arguments):
+        calls.append(arguments)
+        return exercise.reference(*arguments) if len(calls) > 1 else "wrong once"
+
+    assert exercise.grade(answer).mark == WRONG
+    assert len(calls) == exercise.cases >= 5
+
+
+def test_inputs_differ_in_shape_and_content():
+    for exercise in functions():
+        import random
+
+        shown = {repr(exercise.inputs(random.Random(f"{exercise.number} {n}"))) for n in range(exercise.cases)}
+        assert len(shown) >= 3, exercise.number
+
+
+# comparing answers -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "answer, expected, same",
+    [
+        (1.0, 1.0 + 1e-7, True),
+        (1.0, 1.01, False),
+        (float("nan"), 1.0, False),
+        (True, 1, False),
+        (1, True, False),
+        ("a", "a", True),
+        (["a", 1], ("a", 1), True),
+        ([1, 2], [1, 2, 3], False),
+        (torch.tensor([1.0]), torch.tensor([1.0 + 1e-7]), True),
+        (torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 2.0]]), False),
+        ([1.0, 2.0], torch.tensor([1.0, 2.0]), True),
+        (torch.tensor([float("nan")]), torch.tensor([float("nan")]), False),
+        ("text", torch.tensor([1.0]), False),
+        ({"a": 1}, {"a": 1}, True),
+        ({"a": 1}, {"b": 1}, False),
+        (None, 1, False),
+    ],
+)
+def test_equal(answer, expected, same):
+    assert equal(answer, expected) is same
+
+
+def test_difference_names_what_is_off():
+    assert "shape (2,), got (3,)" in difference(torch.zeros(3), torch.zeros(2))
+    assert "NaN" in difference(torch.tensor([float("nan")]), torch.zeros(1))
+    assert "3 items, got 2" in difference([1, 2], [1, 2, 3])
+    assert difference([1, 5], [1, 2]) == "item 1: expected 2, got 5"
+    assert "expected a list" in difference(torch.zeros(1), [1])
+    assert "2" not in difference([5], [2], reveal=False)
+
+
+# the record --------------------------------------------------------------------------------------------------------
+def test_unknown_exercise():
+    for number in ("9.9", "0.9", "nonsense", "-1.2"):
+        with pytest.raises(KeyError, match="there is no exercise"):
+            check_exercise(number, None)
+
+
+def test_progress_counts_and_a_solved_exercise_stays_solved(capsys):
+    progress()
+    assert capsys.readouterr().out == "no exercise tried yet\n"
+    check_exercise("0.1", None)
+    check_exercise("0.1", 6.0)
+    assert "✗ 6 is the gradient of one call" in capsys.readouterr().out
+    check_exercise("0.1", 18)
+    check_exercise("0.1", 6.0)
+    capsys.readouterr()
+    progress()
+    assert "✓ 0.1" in (shown := capsys.readouterr().out) and "1 of 5 solved" in shown
+    assert "lesson 01" not in shown
+
+
+def test_progress_is_kept_in_the_file_that_was_named(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "progress.json"
+    check_exercise("0.1", 18.0)
+    progress(file)
+    check_exercise("1.1", [0] * 7 + [1] * 3)
+    assert json.loads(file.read_text())["exercises"] == {"0.1": "right", "1.1": "right"}
+    monkeypatch.setattr(record, "_marks", {})  # tomorrow
+    monkeypatch.setattr(record, "_file", None)
+    check_exercise("0.1", 6.0)
+    progress(file)
+    assert "✓ 0.1" in (shown := capsys.readouterr().out) and "✓ 1.1" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"exercises": {"0.1": "superb"}}', '{"exercises": []}', "\ud800"])
+def test_a_file_that_is_something_else_is_left_alone(content, tmp_path):
+    file = tmp_path / "thesis.txt"
+    file.write_bytes(content.encode("utf-8", "surrogatepass"))
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match="is not a record of exercises, and was left as it is"):
+        progress(file)
+    check_exercise("0.1", 18.0)
+    assert file.read_bytes() == before

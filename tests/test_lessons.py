@@ -1,0 +1,196 @@
+"""Meta-tests: what every lesson keeps to, and that the comparison of its outputs is real."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from lesson_runs import comparable_outputs, lessons, read
+
+from inside_bert import publish
+
+ROOT = Path(__file__).resolve().parents[1]
+SKIPS = {"nbval-ignore-output", "nbval-skip"}
+ADDRESS = re.compile(r"(/home/|/Users/|/root/|/tmp/|[A-Z]:\\\\|site-packages| at 0x[0-9a-f]{6,}|127\.0\.0\.1)")
+MAXIMUM_KB = {"default": 300}
+BADGE = "https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name}"
+
+every_lesson = pytest.mark.parametrize("path", lessons(), ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def prose(path):
+    return [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+
+
+def tags(cell):
+    return set(cell.metadata.get("tags", []))
+
+
+def test_there_are_lessons():
+    assert [path.name[:2] for path in lessons()] == [f"{number:02d}" for number in range(len(lessons()))]
+    assert lessons()
+
+
+@every_lesson
+def test_was_run_once_from_top_to_bottom(path):
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@every_lesson
+def test_what_is_not_compared_has_a_reason(path):
+    for cell in code_cells(path):
+        assert not re.search(r"^\s*#\s*(NBVAL|PYTEST_VALIDATE)_", cell.source, re.MULTILINE), "use a tag with a reason"
+        if tags(cell) & SKIPS:
+            assert len(cell.metadata.get("reason", "").split()) >= 4, cell.source
+            assert len(tags(cell) & SKIPS) == 1
+
+
+@every_lesson
+def test_most_outputs_are_compared(path):
+    cells = [cell for cell in code_cells(path) if cell.outputs]
+    compared = [cell for cell in cells if not tags(cell) & SKIPS and comparable_outputs(cell)]
+    assert len(compared) >= len(cells) - 3
+
+
+@every_lesson
+def test_stored_outputs_are_fit_to_be_read_anywhere(path):
+    for cell in code_cells(path):
+        stored = json.dumps(cell.outputs)
+        assert not ADDRESS.search(stored), ADDRESS.search(stored)
+        for output in cell.outputs:
+            assert output.output_type != "error" or "raises-exception" in tags(cell)
+            assert output.get("name") != "stderr", f"red text above the output of: {cell.source}"
+            assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+
+
+@every_lesson
+def test_pictures_have_a_description_and_a_finding(path):
+    for cell in code_cells(path):
+        pictures = [n for n, output in enumerate(cell.outputs) if "image/png" in output.get("data", {})]
+        for place in pictures:
+            picture = cell.outputs[place]
+            alt = picture.metadata.get("image/png", {}).get("alt", "")
+            assert len(alt.split()) >= 5
+            assert picture.data["text/plain"] == f"[picture] {alt}"
+            assert len(picture.data["image/png"]) * 3 / 4 <= 60_000
+            below = "".join(output.get("text", "") for output in cell.outputs[place + 1 :])
+            assert re.search(r"\d", below), "under each figure one printed line holds the finding in numbers"
+
+
+@every_lesson
+def test_size_and_metadata(path):
+    assert path.stat().st_size <= 1024 * MAXIMUM_KB.get(path.stem, MAXIMUM_KB["default"])
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    assert notebook.metadata.kernelspec.name == "python3"  # the name that Colab and every venv have
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+
+
+@every_lesson
+def test_cells_are_short_and_prose_stands_between_them(path):
+    lines = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in code_cells(path)]
+    assert max(lines) <= 30
+    assert statistics.median(lines) <= 6
+    assert sorted(lines)[int(0.9 * len(lines))] < 20
+    kinds = "".join("c" if cell.cell_type == "code" else "m" for cell in read(path).cells)
+    assert "ccc" not in kinds
+    assert max(len(line) for cell in code_cells(path) for line in cell.source.splitlines()) <= 120
+
+
+@every_lesson
+def test_prose_blocks_can_be_read_at_a_glance(path):
+    for text in prose(path):
+        if text.startswith(("# ", "## References", "## Recap")):
+            continue
+        plain = re.sub(r"<details>.*?</details>|^\|.*$|\$\$.*?\$\$", "", text, flags=re.DOTALL | re.MULTILINE)
+        assert len(plain.split()) <= 110, plain
+
+
+@every_lesson
+def test_first_cells_and_last_sections(path):
+    first = read(path).cells[0].source
+    assert re.match(rf"# {path.name[:2]} · \S", first)
+    for row in ("You will be able to", "You need", "Runs in", "Uses"):
+        assert f"| {row} |" in first
+    assert re.search(r"\| Runs in \| \d+ s", first)
+    sections = [heading for text in prose(path) for heading in re.findall(r"^## (.*)$", text, re.MULTILINE)]
+    assert sections[-4:] == ["Exercises", "Recap", "Next", "References"]
+    numbered = sections[:-4]
+    lesson = int(path.name[:2])
+    assert [heading.split()[0] for heading in numbered] == [f"{lesson}.{n}" for n in range(1, len(numbered) + 1)]
+    assert 4 <= len(numbered) <= 7
+
+
+@every_lesson
+def test_setup_cell_is_the_same_everywhere(path):
+    cells = code_cells(path)
+    assert cells[0].source == code_cells(lessons()[0])[0].source
+    assert sum(bool(line.strip()) for line in cells[0].source.splitlines()) <= 15
+    assert "inside_bert.start()" in cells[0].source
+
+
+@every_lesson
+def test_addresses_are_the_one_of_pyproject(path):
+    slug = publish.current_slug(ROOT)
+    assert BADGE.format(slug=slug, name=path.name) in read(path).cells[0].source
+    assert f'REPOSITORY = "https://github.com/{slug}"' in code_cells(path)[0].source
+    found = set(re.findall(r"(?:github\.com|research\.google\.com/github)/([\w.-]+/[\w.-]*\w)", path.read_text("utf-8")))
+    assert found == {slug}
+
+
+@every_lesson
+def test_claims_are_checked(path):
+    checking = [cell for cell in code_cells(path) if re.search(r"\bcheck(_shape|_exercise)?\(|expect_error", cell.source)]
+    assert len(checking) >= len(code_cells(path)) // 2
+
+
+def test_recorded_address_is_known_to_the_installed_package():
+    from inside_bert.data import repository_address
+
+    assert repository_address() == f"https://github.com/{publish.current_slug(ROOT)}"
+
+
+# Is the comparison real? -------------------------------------------------------------------------------------------
+def up_to_first_number(path):
+    """Return the lesson cut off behind the first compared output with a number in it, and that output."""
+    notebook = read(path)
+    for place, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code" or tags(cell) & SKIPS:
+            continue
+        for output in cell.outputs:
+            if re.search(r"\d", output.get("text", "")):
+                notebook.cells = notebook.cells[: place + 1]
+                return notebook, output
+    raise AssertionError(f"{path} stores no number that is compared")
+
+
+def run_nbval(notebook, folder):
+    target = folder / "lesson.ipynb"
+    nbformat.write(notebook, target)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
+    plugin = ["-c", "/dev/null", "--nbval", "--nbval-current-env", "--color", "no", str(target)]
+    return subprocess.run(command + plugin, capture_output=True, text=True, cwd=folder)
+
+
+@every_lesson
+def test_one_number_changed_by_hand_fails(path, tmp_path):
+    notebook, output = up_to_first_number(path)
+    untouched = run_nbval(notebook, tmp_path)
+    assert untouched.returncode == 0, untouched.stdout
+    output.text = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), output.text, count=1)
+    edited = run_nbval(notebook, tmp_path)
+    assert edited.returncode == 1
+    assert "1 failed" in edited.stdout and "Cell outputs differ" in edited.stdout

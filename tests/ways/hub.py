@@ -1,0 +1,247 @@
+"""A Hugging Face hub on this machine: it speaks the protocol, and holds stand-ins under the real names.
+
+The models have the real vocabulary and small random weights; the data sets have a few dozen rows of the real schema.
+So the real loading code runs to its end where the hub cannot be reached. Each configuration carries
+`inside_bert_stand_in`, by which `Run.stand_in` knows that claims about trained weights cannot be judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import re
+import shutil
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+STAND_IN = "stand-in weights, random and small"
+IMDB_CARD = """---
+dataset_info:
+  config_name: plain_text
+  features:
+  - name: text
+    dtype: string
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': neg
+          '1': pos
+configs:
+- config_name: plain_text
+  default: true
+  data_files:
+  - split: train
+    path: plain_text/train-*
+  - split: test
+    path: plain_text/test-*
+  - split: unsupervised
+    path: plain_text/unsupervised-*
+---
+"""
+SQUAD_CARD = """---
+dataset_info:
+  config_name: plain_text
+  features:
+  - name: id
+    dtype: string
+  - name: title
+    dtype: string
+  - name: context
+    dtype: string
+  - name: question
+    dtype: string
+  - name: answers
+    sequence:
+    - name: text
+      dtype: string
+    - name: answer_start
+      dtype: int32
+configs:
+- config_name: plain_text
+  default: true
+  data_files:
+  - split: train
+    path: plain_text/train-*
+  - split: validation
+    path: plain_text/validation-*
+---
+"""
+
+
+def build(folder: Path) -> Path:
+    """Fill `folder` with ``models/OWNER/NAME`` and ``datasets/OWNER/NAME``; return it."""
+    _bert(folder / "models" / "google-bert" / "bert-base-uncased")
+    _imdb(folder / "datasets" / "stanfordnlp" / "imdb")
+    _squad(folder / "datasets" / "rajpurkar" / "squad")
+    return folder
+
+
+def _bert(target: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForPreTraining
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96, inside_bert_stand_in=STAND_IN
+    )
+    BertForPreTraining(config).save_pretrained(target)
+    AutoTokenizer.from_pretrained(ROOT / "data" / "models" / "embedded-bert").save_pretrained(target)
+
+
+def _imdb(target: Path) -> None:
+    rng = random.Random(0)
+    good, bad = ("A joy from start to end.", "I laughed and cried."), ("A waste of two hours.", "I left early.")
+    for split, rows in (("train", 48), ("test", 24), ("unsupervised", 12)):
+        labels = [-1 if split == "unsupervised" else n % 2 for n in range(rows)]
+        texts = [f"{rng.choice(good if label else bad)} Review {n} of {split}.<br />" for n, label in enumerate(labels)]
+        _parquet(target / "plain_text" / f"{split}-00000-of-00001.parquet", {"text": texts, "label": labels})
+    (target / "README.md").write_text(IMDB_CARD, encoding="utf-8")
+
+
+def _squad(target: Path) -> None:
+    for split, rows in (("train", 36), ("validation", 18)):
+        contexts = [f"The bridge over the Lune was opened in {1800 + n} by the mayor of the town." for n in range(rows)]
+        years = [str(1800 + n) for n in range(rows)]
+        table = {
+            "id": [f"{split}-{n}" for n in range(rows)],
+            "title": ["Bridges"] * rows,
+            "context": contexts,
+            "question": ["When was the bridge opened?"] * rows,
+            "answers": [{"text": [y], "answer_start": [c.index(y)]} for y, c in zip(years, contexts)],
+        }
+        _parquet(target / "plain_text" / f"{split}-00000-of-00001.parquet", table)
+    (target / "README.md").write_text(SQUAD_CARD, encoding="utf-8")
+
+
+def _parquet(path: Path, table: dict) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(table), path)
+
+
+@contextlib.contextmanager
+def serve(folder: Path):
+    """Serve `folder` on a free port of the loopback address; yield its address. Requests are kept in `.requests`."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    server.folder, server.requests = folder, []
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Hub(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self._answer()
+
+    def do_GET(self):
+        self._answer()
+
+    def do_POST(self):
+        self._answer(json.loads(self._body() or b"{}") if "json" in self.headers.get("Content-Type", "") else self._form())
+
+    def log_message(self, *_):
+        pass
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def _form(self) -> dict:
+        return urllib.parse.parse_qs(self._body().decode())
+
+    def _answer(self, posted: dict | None = None):
+        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        self.server.requests.append(f"{self.command} {path}")
+        if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+            kind, repository, name = found.groups()
+            return self._file(self._folder(kind, repository), name)
+        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(.*))?", path):
+            kind, repository, rest = found.groups()
+            return self._about(self._folder(kind, repository), repository, rest or "", posted)
+        self._error(404, "EntryNotFound")
+
+    def _folder(self, kind: str | None, repository: str) -> Path:
+        return self.server.folder / ("datasets" if kind and kind.startswith("datasets") else "models") / repository
+
+    def _file(self, folder: Path, name: str):
+        if not folder.is_dir():
+            return self._error(401, "RepoNotFound")
+        path = folder / name
+        if ".." in name or not path.is_file():
+            return self._error(404, "EntryNotFound")
+        content = path.read_bytes()
+        self._send(200, content, "application/octet-stream", {"ETag": f'"{hashlib.sha1(content).hexdigest()}"'})
+
+    def _about(self, folder: Path, repository: str, rest: str, posted: dict | None):
+        if not folder.is_dir():
+            return self._error(401, "RepoNotFound")
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        names = {path.relative_to(folder).as_posix(): path for path in files}
+        if rest.startswith("paths-info"):
+            return self._json([_entry(name, names[name]) for name in (posted or {}).get("paths", []) if name in names])
+        if rest.startswith("tree"):
+            under = "/".join(rest.split("/")[2:])
+            inside = {name: path for name, path in names.items() if not under or name.startswith(under + "/")}
+            if under and not inside:
+                return self._error(404, "EntryNotFound")
+            folders = {parent.as_posix() for name in inside for parent in Path(name).parents if parent.as_posix() != "."}
+            listed = [{"type": "directory", "path": name, "oid": COMMIT, "size": 0} for name in sorted(folders)]
+            return self._json(listed + [_entry(name, path) for name, path in inside.items()])
+        self._json(
+            {"_id": COMMIT, "id": repository, "sha": COMMIT, "private": False, "gated": False, "disabled": False,
+             "tags": [], "downloads": 0, "likes": 0, "lastModified": "2024-01-01T00:00:00.000Z",
+             "siblings": [{"rfilename": name} for name in names]}
+        )  # fmt: skip
+
+    def _json(self, content):
+        self._send(200, json.dumps(content).encode(), "application/json", {})
+
+    def _error(self, status: int, code: str):
+        self._send(status, code.encode(), "text/plain", {"X-Error-Code": code, "X-Error-Message": code})
+
+    def _send(self, status: int, content: bytes, kind: str, headers: dict):
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if wanted and status == 200:
+            first, last = int(wanted[1]), min(int(wanted[2] or len(content) - 1), len(content) - 1)
+            headers = {**headers, "Content-Range": f"bytes {first}-{last}/{len(content)}"}
+            status, content = 206, content[first : last + 1]
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes", **headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def _entry(name: str, path: Path) -> dict:
+    content = path.read_bytes()
+    return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+
+
+def environment(address: str, cache: Path) -> dict[str, str]:
+    """Return the variables that send the client to `address` with an empty cache of its own in `cache`."""
+    shutil.rmtree(cache, ignore_errors=True)
+    return {
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(cache),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }

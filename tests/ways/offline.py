@@ -1,0 +1,57 @@
+"""Run the whole test suite in a network namespace that has no network: `make test-offline` (Linux).
+
+`unshare -rn` gives an empty namespace; inside it this script brings up the loopback interface, which the kernels of
+the lessons talk over, proves that a connection to anywhere else fails, and hands over to pytest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ELSEWHERE = ("192.0.2.1", 443)  # an address kept for documentation (RFC 5737): nobody is there
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1
+
+
+def bring_up_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plug:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(plug, SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(plug, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
+
+
+def prove_that_there_is_no_network() -> None:
+    interfaces = sorted(name for _, name in socket.if_nameindex())
+    try:
+        socket.create_connection(ELSEWHERE, timeout=5).close()
+    except OSError as error:
+        print(f"no network here: interfaces {interfaces}, a connection to {ELSEWHERE[0]} fails ({error.strerror})")
+    else:
+        sys.exit("this namespace has a network, so the run would prove nothing")
+    if interfaces != ["lo"]:
+        sys.exit(f"expected the loopback interface alone, found {interfaces}")
+
+
+def main() -> int:
+    if os.environ.get("INSIDE_BERT_UNSHARED"):
+        bring_up_loopback()
+        prove_that_there_is_no_network()
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "pytest", "-m", "not network", *sys.argv[1:]])
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([unshare, "-rn", "true"], capture_output=True).returncode:
+        print("SKIPPED: this machine cannot make a network namespace (unshare -rn), so nothing was proven")
+        return 0
+    again = [unshare, "-rn", sys.executable, *sys.argv]
+    return subprocess.run(again, env={**os.environ, "INSIDE_BERT_UNSHARED": "1"}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
