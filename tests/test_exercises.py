@@ -31,7 +31,7 @@ def in_lesson(exercise):
     cells = read(path).cells
     check = next(n for n, cell in enumerate(cells) if f'check_exercise("{exercise.number}"' in cell.source)
     name = re.search(rf'check_exercise\("{re.escape(exercise.number)}", (\w+)\)', cells[check].source)[1]
-    statement = next(c.source for c in reversed(cells[:check]) if c.source.startswith(f"### {exercise.number} "))
+    statement = next(c.source for c in reversed(cells[:check]) if c.source.startswith(f"### Exercise {exercise.number} "))
     answers = cells[check + 1].source
     hints = re.findall(r"<summary>Hint (\d)</summary>", answers)
     solution = re.search(r"<summary>Solution</summary>\s+```python\n(.*?)```", answers, re.DOTALL)[1]
@@ -67,7 +67,8 @@ def test_each_named_mistake_is_recognised(exercise, mistake):
 @every_exercise
 def test_lesson_and_checker_say_the_same(exercise):
     _, _, statement, hints, _ = in_lesson(exercise)
-    assert statement.startswith(f"### {exercise.number} {exercise.title} · {exercise.level} · {exercise.minutes} min · *")
+    heading = f"### Exercise {exercise.number} · {exercise.title} · {exercise.level} · {exercise.minutes} min · *"
+    assert statement.startswith(heading)
     goals = read(lessons()[int(exercise.number.split(".")[0])]).cells[0].source
     goal = re.search(r"min · \*(\w+)\*", statement)[1]
     assert f"**{goal}**" in goals

@@ -107,7 +107,7 @@ def test_cells_are_short_and_prose_stands_between_them(path):
     assert sorted(lines)[int(0.9 * len(lines))] < 20
     kinds = "".join("c" if cell.cell_type == "code" else "m" for cell in read(path).cells)
     assert "ccc" not in kinds
-    assert max(len(line) for cell in code_cells(path) for line in cell.source.splitlines()) <= 120
+    assert max(len(line) for cell in code_cells(path) for line in cell.source.splitlines()) <= 104
 
 
 @every_lesson
@@ -116,7 +116,7 @@ def test_prose_blocks_can_be_read_at_a_glance(path):
         if text.startswith(("# ", "## References", "## Recap")):
             continue
         plain = re.sub(r"<details>.*?</details>|^\|.*$|\$\$.*?\$\$", "", text, flags=re.DOTALL | re.MULTILINE)
-        assert len(plain.split()) <= 110, plain
+        assert len(plain.split()) <= 90, plain
 
 
 @every_lesson
@@ -147,13 +147,17 @@ def test_addresses_are_the_one_of_pyproject(path):
     slug = publish.current_slug(ROOT)
     assert BADGE.format(slug=slug, name=path.name) in read(path).cells[0].source
     assert f'REPOSITORY = "https://github.com/{slug}"' in code_cells(path)[0].source
-    found = set(re.findall(r"(?:github\.com|research\.google\.com/github)/([\w.-]+/[\w.-]*\w)", path.read_text("utf-8")))
+    found = set(
+        re.findall(r"(?:github\.com|research\.google\.com/github)/([\w.-]+/[\w.-]*\w)", path.read_text("utf-8"))
+    )
     assert found == {slug}
 
 
 @every_lesson
 def test_claims_are_checked(path):
-    checking = [cell for cell in code_cells(path) if re.search(r"\bcheck(_shape|_exercise)?\(|expect_error", cell.source)]
+    checking = [
+        cell for cell in code_cells(path) if re.search(r"\bcheck(_shape|_exercise)?\(|expect_error", cell.source)
+    ]
     assert len(checking) >= len(code_cells(path)) // 2
 
 

@@ -5,6 +5,7 @@ Touches nothing: reads its arguments, prints, raises.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -63,7 +64,7 @@ def expect_error(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         first_line = (str(error).splitlines() or [""])[0]
-        print(f"{type(error).__name__}: {first_line}")
+        print(textwrap.fill(f"{type(error).__name__}: {first_line}", width=100, subsequent_indent="    "))
     else:
         raise AssertionError(f"✗ expected {' or '.join(kind.__name__ for kind in kinds)}, but nothing failed")
 

@@ -123,9 +123,11 @@ def _ask_hub(seconds: float) -> tuple[bool, str]:
 
     try:
         url = huggingface_hub.hf_hub_url(FULL_MODEL, "config.json")
-        huggingface_hub.get_hf_file_metadata(url, token=False, timeout=seconds)
-    except Exception as error:  # no route, a captive portal, a refused proxy, ...: each means "not to be used"
+        found = huggingface_hub.get_hf_file_metadata(url, token=False, timeout=seconds)
+    except Exception as error:  # no route, a refused proxy, an error of the server: each means "not to be used"
         return False, f"the Hugging Face hub cannot be reached ({type(error).__name__})"
+    if not found.commit_hash:
+        return False, "something answers in place of the Hugging Face hub (a login page of this network?)"
     return True, "the Hugging Face hub answers"
 
 

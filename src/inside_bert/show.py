@@ -6,7 +6,9 @@ Writes to the notebook's output only.
 from __future__ import annotations
 
 import base64
+import html
 import io
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 from IPython.display import display
@@ -41,10 +43,18 @@ def show_table(table: pandas.DataFrame, *, index: bool = False, digits: int = 3)
 
     if not isinstance(table, pandas.DataFrame):
         table = pandas.DataFrame(table)
-    style = {"index": index, "float_format": f"{{:.{digits}f}}".format}
-    with pandas.option_context("display.max_colwidth", None):
-        html = table.to_html(border=0, **style)
-    display({"text/html": html, "text/plain": table.to_string(**style)}, raw=True)
+    columns = [""] * index + [str(column) for column in table.columns]
+    rows = [[str(label)] * index + list(row) for label, *row in table.itertuples(name=None)]
+    sides = ["right" if all(isinstance(v, Number) for v in column) else "left" for column in zip(*rows)]
+    head = "".join(_cell("th", name, side, digits) for name, side in zip(columns, sides))
+    body = "".join(f"<tr>{''.join(_cell('td', v, s, digits) for v, s in zip(row, sides))}</tr>" for row in rows)
+    plain = table.to_string(index=index, float_format=f"{{:.{digits}f}}".format)
+    display({"text/html": f"<table><tr>{head}</tr>{body}</table>", "text/plain": plain}, raw=True)
+
+
+def _cell(tag: str, value: Any, side: str, digits: int) -> str:
+    text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    return f'<{tag} style="text-align: {side}">{html.escape(text)}</{tag}>'
 
 
 def show_tokens(tokenizer: Any, batch: Any, *, text: int | None = None) -> None:
@@ -56,20 +66,19 @@ def show_tokens(tokenizer: Any, batch: Any, *, text: int | None = None) -> None:
     import pandas
 
     rows = {name: [_as_list(row) for row in values] for name, values in batch.items()}
-    pairs = any(1 in row for row in rows.get("token_type_ids", []))
-    lines: dict[tuple[int, str], list] = {}
+    names = ["input_ids", "attention_mask"]
+    if any(1 in row for row in rows.get("token_type_ids", [])):
+        names.append("token_type_ids")
+    longest = max(len(ids) for ids in rows["input_ids"])
+    lines, labels = [], []
     for number, ids in enumerate(rows["input_ids"]):
         if text is not None and number != text:
             continue
-        lines[number, "token"] = tokenizer.convert_ids_to_tokens(ids)
-        lines[number, "input_ids"] = ids
-        if "attention_mask" in rows:
-            lines[number, "attention_mask"] = rows["attention_mask"][number]
-        if pairs:
-            lines[number, "token_type_ids"] = rows["token_type_ids"][number]
-    table = pandas.DataFrame.from_dict(lines, orient="index")
-    table.index = pandas.Index([f"{number}: {name}" for number, name in lines], name="text: row")
-    show_table(table.fillna(""), index=True)
+        block = {"token": tokenizer.convert_ids_to_tokens(ids)}
+        block |= {name: rows[name][number] for name in names if name in rows}
+        lines += [row + [""] * (longest - len(row)) for row in block.values()]
+        labels += [f"{number}: {name}" for name in block]
+    show_table(pandas.DataFrame(lines, index=labels), index=True)
 
 
 def _as_list(row: Any) -> list:

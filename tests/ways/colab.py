@@ -26,7 +26,10 @@ KERNEL = "colab-stand-in"
 def working_tree_as_repository(target: Path) -> None:
     """Commit all files of this working tree that git would track into a new repository in `target`."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     )
     for name in listed.stdout.decode().split("\0"):
         if name and (ROOT / name).is_file():
@@ -87,8 +90,22 @@ def main() -> int:
             shutil.rmtree(alone, ignore_errors=True)
             alone.mkdir()
             shutil.copy(path, alone)
-            command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-q", "--rootdir", str(alone)]
-            command += ["-o", "addopts=-p lesson_runs --nbval --nbval-cell-timeout 300", "-o", f"pythonpath={ROOT / 'tests'}"]
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-c",
+                str(ROOT / "pyproject.toml"),
+                "-q",
+                "--rootdir",
+                str(alone),
+            ]
+            command += [
+                "-o",
+                "addopts=-p lesson_runs --nbval --nbval-cell-timeout 300",
+                "-o",
+                f"pythonpath={ROOT / 'tests'}",
+            ]
             command += ["--nbval-kernel-name", KERNEL, "-p", "no:cacheprovider", str(alone / path.name)]
             result = subprocess.run(command, cwd=alone, env={**os.environ, "JUPYTER_PATH": str(folder / "jupyter")})
             after = installed(python)

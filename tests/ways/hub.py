@@ -153,7 +153,9 @@ class _Hub(BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self):
-        self._answer(json.loads(self._body() or b"{}") if "json" in self.headers.get("Content-Type", "") else self._form())
+        self._answer(
+            json.loads(self._body() or b"{}") if "json" in self.headers.get("Content-Type", "") else self._form()
+        )
 
     def log_message(self, *_):
         pass
@@ -199,7 +201,9 @@ class _Hub(BaseHTTPRequestHandler):
             inside = {name: path for name, path in names.items() if not under or name.startswith(under + "/")}
             if under and not inside:
                 return self._error(404, "EntryNotFound")
-            folders = {parent.as_posix() for name in inside for parent in Path(name).parents if parent.as_posix() != "."}
+            folders = {
+                parent.as_posix() for name in inside for parent in Path(name).parents if parent.as_posix() != "."
+            }
             listed = [{"type": "directory", "path": name, "oid": COMMIT, "size": 0} for name in sorted(folders)]
             return self._json(listed + [_entry(name, path) for name, path in inside.items()])
         self._json(

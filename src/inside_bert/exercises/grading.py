@@ -114,8 +114,10 @@ def equal(answer: Any, expected: Any) -> bool:
         same = isinstance(answer, (list, tuple)) and len(answer) == len(expected)
         return same and all(equal(a, b) for a, b in zip(answer, expected))
     if isinstance(expected, dict):
-        return isinstance(answer, dict) and answer.keys() == expected.keys() and all(
-            equal(answer[key], expected[key]) for key in expected
+        return (
+            isinstance(answer, dict)
+            and answer.keys() == expected.keys()
+            and all(equal(answer[key], expected[key]) for key in expected)
         )
     if isinstance(expected, float) and isinstance(answer, (int, float)) and not isinstance(answer, bool):
         return abs(answer - expected) <= TOLERANCE * max(1.0, abs(expected))

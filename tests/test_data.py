@@ -1,0 +1,152 @@
+"""What the course carries: that it is whole, what it says of itself, and that the plain library calls load it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from inside_bert import data_folder, read_texts, read_words, verify
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "data"
+FOLDERS = sorted({path.parent for path in DATA.rglob("SHA256SUMS")})
+every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+
+
+def test_the_checkout_serves_its_own_data():
+    assert data_folder() == DATA
+    assert {folder.name for folder in FOLDERS} >= {"embedded-bert", "texts", "words"}
+
+
+@every_folder
+def test_every_file_is_summed_and_whole(folder):
+    lines = [line.split("  ") for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    files = {path.name for path in folder.iterdir() if path.is_file()} - {"SHA256SUMS", "README.md", "LICENSE"}
+    assert {name for _, name in lines} == files
+    for digest, name in lines:
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert verify(str(folder.relative_to(DATA))) == folder
+
+
+@every_folder
+def test_every_folder_has_a_card(folder):
+    card = (folder / "README.md").read_text(encoding="utf-8").lower()
+    for part in ("what", "how made", "licence", "checksum"):
+        assert part in card, f"{folder} does not say: {part}"
+    assert "from what" in card
+
+
+def test_nothing_is_pickled():
+    assert not [
+        path for path in DATA.rglob("*") if path.suffix in (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".npy")
+    ]
+
+
+def test_sums_are_what_the_tool_writes():
+    before = {folder: (folder / "SHA256SUMS").read_bytes() for folder in FOLDERS}
+    subprocess.run([sys.executable, ROOT / "tools" / "write_checksums.py"], check=True, capture_output=True)
+    assert {folder: (folder / "SHA256SUMS").read_bytes() for folder in FOLDERS} == before
+
+
+# the embedded model ------------------------------------------------------------------------------------------------
+MODEL = str(DATA / "models" / "embedded-bert")
+CLASSES = {  # class: weights that the checkpoint does not hold
+    "BertModel": set(),
+    "BertForMaskedLM": set(),
+    "BertForNextSentencePrediction": set(),
+    "BertForPreTraining": set(),
+    "BertForSequenceClassification": {"classifier.weight", "classifier.bias"},
+    "BertForTokenClassification": {"classifier.weight", "classifier.bias"},
+    "BertForQuestionAnswering": {"qa_outputs.weight", "qa_outputs.bias"},
+    "BertForMultipleChoice": {"classifier.weight", "classifier.bias"},
+    "AutoModel": set(),
+}
+
+
+@pytest.mark.parametrize("name, missing", CLASSES.items(), ids=list(CLASSES))
+def test_plain_library_calls_load_it(name, missing):
+    model, info = getattr(transformers, name).from_pretrained(MODEL, output_loading_info=True)
+    assert model.dtype == torch.float32
+    assert set(info["missing_keys"]) == missing
+    assert not info["mismatched_keys"] and not info["error_msgs"]
+
+
+def test_its_sizes():
+    model = transformers.BertForPreTraining.from_pretrained(MODEL)
+    config = model.config
+    sizes = (config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.max_position_embeddings)
+    assert sizes == (6, 384, 12, 512)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == 22.9
+    assert (DATA / "models" / "embedded-bert" / "model.safetensors").stat().st_size < 50e6, "half precision on disk"
+
+
+def test_its_tokenizer():
+    tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL)
+    assert (len(tokenizer), tokenizer.model_max_length) == (30522, 512)
+    ids = tokenizer("In recent years, AI has transformed various industries.")["input_ids"]
+    assert ids == [101, 1999, 3522, 2086, 1010, 9932, 2038, 8590, 2536, 6088, 1012, 102]
+
+
+def test_it_was_trained():
+    """A masked word of everyday sentences is among its five best far more often than by chance."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL)
+    model = transformers.BertForMaskedLM.from_pretrained(MODEL)
+    probes = {
+        "He drank a cup of [MASK].": {"coffee", "tea"},
+        "They have been married for twenty [MASK].": {"years"},
+        "The president of the United [MASK] gave a speech.": {"states"},
+        "Paris is the capital of [MASK].": {"france"},
+    }
+    for text, wanted in probes.items():
+        batch = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            logits = model(**batch).logits[0, batch["input_ids"][0].tolist().index(tokenizer.mask_token_id)]
+        assert wanted & set(tokenizer.convert_ids_to_tokens(logits.topk(5).indices.tolist())), text
+
+
+# texts and words ---------------------------------------------------------------------------------------------------
+def test_texts():
+    table = read_texts()
+    assert list(table.columns) == ["id", "kind", "text"]
+    assert len(table) >= 200
+    assert table["id"].is_unique and table["text"].is_unique
+    assert table["text"].str.strip().eq(table["text"]).all() and table["text"].str.len().min() > 0
+    counts = {kind: int(n) for kind, n in table["kind"].value_counts().items()}
+    card = (DATA / "texts" / "README.md").read_text()
+    assert str(len(table)) in card
+    for kind in ("messages", "notices", "dialogues", "reviews", "stories", "instructions", "reports"):
+        singular = {"stories": "story"}.get(kind, kind.removesuffix("s"))
+        assert f"{counts[singular]} {kind}" in card
+
+
+def test_no_sentence_stands_twice():
+    sentences = [s for text in read_texts()["text"] for s in re.split(r"(?<=[.!?])\s+", text) if len(s.split()) >= 5]
+    assert len(sentences) > 1000
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_texts_by_kind():
+    assert set(read_texts(["story", "code"])["kind"]) == {"story", "code"}
+    with pytest.raises(ValueError, match="no texts of kind .'poem'.; there are .'code', 'dialogue'"):
+        read_texts(["poem"])
+
+
+def test_words():
+    words = read_words()
+    assert len(words) == len(set(words)) >= 2000
+    assert all(word and not word.isspace() for word in words)
+    assert f"{len(words):,}" in (DATA / "words" / "README.md").read_text()
+    assert {100, 101} <= {len(word) for word in words}
+
+
+def test_words_are_what_the_tool_makes(tmp_path):
+    before = (DATA / "words" / "words.txt").read_bytes()
+    subprocess.run([sys.executable, ROOT / "tools" / "make_word_list.py"], check=True, capture_output=True)
+    assert (DATA / "words" / "words.txt").read_bytes() == before
