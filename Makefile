@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 COLAB_VENV := .venv-colab
-LESSON ?= notebooks/00_setup.ipynb
+LESSON ?= 00_setup.ipynb
+
+# JupyterLab asks the network for news and updates of its own; a course that works without one does not.
+LAB_SETTINGS := $(VENV)/share/jupyter/lab/settings
+QUIET_LAB := '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}'
 
 # On Linux the torch of PyPI carries CUDA (several GB). Where no NVIDIA driver is found and PyTorch's own index can be
 # reached, its CPU build of the same version is taken instead.
@@ -22,7 +26,8 @@ help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 lab: $(VENV)/.ready  ## set everything up and open JupyterLab on the lessons (BROWSER=none: serve only)
-	$(BIN)/jupyter lab $(if $(filter none,$(BROWSER)),--no-browser) $(if $(filter 0,$(shell id -u)),--allow-root) $(LESSON)
+	$(BIN)/jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/$(LESSON) \
+	  $(if $(filter none,$(BROWSER)),--no-browser) $(if $(filter 0,$(shell id -u)),--allow-root)
 
 test: $(VENV)/.ready  ## set everything up and run unit tests, all lessons (outputs compared) and meta-tests
 	$(BIN)/python -m pytest $(ARGS)
@@ -61,6 +66,7 @@ $(VENV)/.ready: requirements.lock requirements.txt pyproject.toml
 	$(call install_cpu_torch,$(VENV))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@mkdir -p $(LAB_SETTINGS) && printf '%s\n' $(QUIET_LAB) > $(LAB_SETTINGS)/overrides.json
 	@touch $@
 
 $(COLAB_VENV)/.ready: tests/ways/colab-versions.txt requirements.lock
