@@ -23,7 +23,7 @@ endef
 .PHONY: help lab test test-offline test-colab test-full test-thrice outputs lock clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 lab: $(VENV)/.ready  ## set everything up and open JupyterLab on the lessons (BROWSER=none: serve only)
 	$(BIN)/jupyter lab --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/$(LESSON) \
@@ -37,6 +37,7 @@ test-offline: $(VENV)/.ready  ## the same, in a network namespace without any ne
 
 test-colab: $(VENV)/.ready $(COLAB_VENV)/.ready  ## all lessons as Colab opens them: only the .ipynb, Colab's versions
 	$(BIN)/python tests/ways/colab.py --environment $(COLAB_VENV)
+	$(BIN)/python tests/ways/full.py --environment $(COLAB_VENV)
 
 test-full: $(VENV)/.ready  ## all lessons in the full way, against a hub on this machine with stand-in weights
 	$(BIN)/python tests/ways/full.py
@@ -46,7 +47,8 @@ test-thrice: $(VENV)/.ready  ## all lessons three times in a row: is any cell fl
 
 outputs: $(VENV)/.ready  ## run the lessons from top to bottom and store their outputs
 	INSIDE_BERT=embedded $(BIN)/jupyter nbconvert --to notebook --inplace --execute \
-	  --ExecutePreprocessor.record_timing=False --log-level WARN notebooks/*.ipynb
+	  --ExecutePreprocessor.record_timing=False \
+	  --ExecutePreprocessor.coalesce_streams=True --log-level WARN notebooks/*.ipynb
 
 lock: $(VENV)/.ready  ## resolve requirements.lock anew, for Python 3.10 to 3.13
 	$(BIN)/python -m pip install --quiet uv
@@ -65,7 +67,7 @@ $(VENV)/.ready: requirements.lock requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(call install_cpu_torch,$(VENV))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@mkdir -p $(LAB_SETTINGS) && printf '%s\n' $(QUIET_LAB) > $(LAB_SETTINGS)/overrides.json
 	@touch $@
 

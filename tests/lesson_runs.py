@@ -14,8 +14,9 @@ PICTURES = {"image/png", "image/jpeg"}
 
 
 def pytest_configure(config):
-    os.environ.setdefault("INSIDE_BERT", "embedded")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # outputs were stored on a CPU
+    os.environ["INSIDE_BERT"] = "embedded"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # outputs were stored on a CPU
+    os.environ.pop("INSIDE_BERT_DATA", None)
     config.lesson_tally = defaultdict(lambda: defaultdict(float))
 
 
@@ -45,7 +46,8 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.section("lessons")
     for lesson, tally in sorted(config.lesson_tally.items()):
         terminalreporter.write_line(_line(lesson, tally))
-    total = {key: sum(tally[key] for tally in config.lesson_tally.values()) for key in tally}
+    keys = ("cells", "compared", "ignored", "seconds")
+    total = {key: sum(tally[key] for tally in config.lesson_tally.values()) for key in keys}
     terminalreporter.write_line(_line("all lessons", total))
 
 

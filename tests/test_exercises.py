@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 
+import numpy
 import pytest
 import torch
 from lesson_runs import lessons, read
@@ -15,6 +16,8 @@ from inside_bert.exercises import exercises_of, lesson_numbers, record
 from inside_bert.exercises.grading import RIGHT, UNTRIED, WRONG, difference, equal
 
 EXERCISES = [exercise for lesson in lesson_numbers() for exercise in exercises_of(lesson).values()]
+HEADS = exercises_of(0)["0.1"].reference()
+WRONG_HEADS = dict.fromkeys(HEADS, False)
 MISTAKES = [(exercise, mistake) for exercise in EXERCISES for mistake in exercise.misconceptions]
 every_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.number)
 
@@ -31,7 +34,9 @@ def in_lesson(exercise):
     cells = read(path).cells
     check = next(n for n, cell in enumerate(cells) if f'check_exercise("{exercise.number}"' in cell.source)
     name = re.search(rf'check_exercise\("{re.escape(exercise.number)}", (\w+)\)', cells[check].source)[1]
-    statement = next(c.source for c in reversed(cells[:check]) if c.source.startswith(f"### Exercise {exercise.number} "))
+    statement = next(
+        c.source for c in reversed(cells[:check]) if c.source.startswith(f"### Exercise {exercise.number} ")
+    )
     answers = cells[check + 1].source
     hints = re.findall(r"<summary>Hint (\d)</summary>", answers)
     solution = re.search(r"<summary>Solution</summary>\s+```python\n(.*?)```", answers, re.DOTALL)[1]
@@ -103,7 +108,11 @@ def test_code_that_fails_is_told_where(exercise):
 
 
 @pytest.mark.parametrize("exercise", functions(), ids=lambda exercise: exercise.number)
-@pytest.mark.parametrize("nonsense", ["text", 17, [], torch.zeros(0), {"a": 1}, float("nan"), object()], ids=repr)
+@pytest.mark.parametrize(
+    "nonsense",
+    ["text", 17, [], torch.zeros(0), {"a": 1}, float("nan"), object(), torch.empty(2, device="meta"), 1j, {1, 2}],
+    ids=lambda nonsense: type(nonsense).__name__,
+)
 def test_nonsense_is_wrong_and_nothing_breaks(exercise, nonsense):
     verdict = exercise.grade(lambda *arguments: nonsense)
     assert verdict.mark == WRONG and verdict.message
@@ -141,6 +150,9 @@ def test_inputs_differ_in_shape_and_content():
     [
         (1.0, 1.0 + 1e-7, True),
         (1.0, 1.01, False),
+        (135.0, 135, True),
+        (135.5, 135, False),
+        (18, 18.0, True),
         (float("nan"), 1.0, False),
         (True, 1, False),
         (1, True, False),
@@ -150,6 +162,9 @@ def test_inputs_differ_in_shape_and_content():
         (torch.tensor([1.0]), torch.tensor([1.0 + 1e-7]), True),
         (torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 2.0]]), False),
         ([1.0, 2.0], torch.tensor([1.0, 2.0]), True),
+        (torch.tensor([1, 2]), [1, 2], True),
+        (numpy.array(["a", "b"]), ["a", "b"], True),
+        (torch.tensor(18.0), 18.0, True),
         (torch.tensor([float("nan")]), torch.tensor([float("nan")]), False),
         ("text", torch.tensor([1.0]), False),
         ({"a": 1}, {"a": 1}, True),
@@ -161,13 +176,76 @@ def test_equal(answer, expected, same):
     assert equal(answer, expected) is same
 
 
-def test_difference_names_what_is_off():
-    assert "shape (2,), got (3,)" in difference(torch.zeros(3), torch.zeros(2))
-    assert "NaN" in difference(torch.tensor([float("nan")]), torch.zeros(1))
-    assert "3 items, got 2" in difference([1, 2], [1, 2, 3])
-    assert difference([1, 5], [1, 2]) == "item 1: expected 2, got 5"
-    assert "expected a list" in difference(torch.zeros(1), [1])
-    assert "2" not in difference([5], [2], reveal=False)
+@pytest.mark.parametrize(
+    "answer, expected, said",
+    [
+        (torch.zeros(3), torch.zeros(2), "expected shape (2,), got (3,)"),
+        (
+            torch.full((9,), float("nan")),
+            torch.zeros(9),
+            "some values are NaN, not a number: is something divided by zero?",
+        ),
+        (torch.full((9,), 0.5), torch.zeros(9), "the shape is right, but values differ by up to 0.5"),
+        (torch.tensor([4, 1]), torch.tensor([4, 2]), "expected [4, 2], got [4, 1]"),
+        ([1.0], torch.zeros(2), "expected a tensor of shape (2,), got [1.0]"),
+        ([1, 2], [1, 2, 3], "expected 3 items, got 2"),
+        ([5, 2], [1, 2, 3], "expected 3 items, got 2; answer[0]: expected 1, got 5"),
+        ([("a", 0.5), ("b", 0.123456)], [("a", 0.5), ("b", 0.7)], "answer[1][1]: expected 0.7, got 0.1235"),
+        (7, [1], "expected a list, got 7"),
+        (1, True, "expected True or False, got 1"),
+        ("18", 18.0, "expected a number, got '18'"),
+        (False, 0, "expected a number, got False"),
+        ({"a": 1}, {"b": 1}, "expected the keys ['b'], got ['a']"),
+        ({"a": 1}, {"a": True}, "answer['a']: expected True or False, got 1"),
+    ],
+)
+def test_difference_names_what_is_off(answer, expected, said):
+    assert difference(answer, expected) == said
+
+
+def test_difference_can_keep_the_answer_to_itself():
+    assert difference([5], [2], reveal=False) == "answer[0]: 5 is not right"
+
+
+def test_right_numbers_that_still_carry_a_graph():
+    """0.4 asks for a result without one."""
+    exercise = exercises_of(0)["0.4"]
+
+    def descend(loss_of, start, learning_rate, steps):
+        x = start.clone().requires_grad_()
+        for _ in range(steps):
+            (gradient,) = torch.autograd.grad(loss_of(x), x, create_graph=True)
+            x = x - learning_rate * gradient
+        return x
+
+    verdict = exercise.grade(descend)
+    assert verdict.mark == WRONG and "still carries a graph" in verdict.message
+    assert exercise.grade(lambda *arguments: descend(*arguments).detach()).mark == RIGHT
+
+
+def test_heads_that_0_1_calls_untrained_are(tmp_path):
+    import transformers
+
+    from inside_bert import data_folder
+    from inside_bert.exercises.lesson_00 import UNTRAINED
+
+    for name, untrained in UNTRAINED.items():
+        load = getattr(transformers, name).from_pretrained
+        _, info = load(data_folder() / "models" / "embedded-bert", output_loading_info=True)
+        assert bool(info["missing_keys"]) is untrained, name
+
+
+def test_solution_of_1_5_equals_the_library():
+    from transformers import AutoTokenizer
+
+    from inside_bert import data_folder, read_texts
+
+    tokenizer = AutoTokenizer.from_pretrained(data_folder() / "models" / "embedded-bert")
+    windows = exercises_of(1)["1.5"].reference
+    for text in read_texts(["story", "message"])["text"]:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        library = tokenizer(text, truncation=True, max_length=24, stride=5, return_overflowing_tokens=True)["input_ids"]
+        assert windows(ids, 24, 5) == library
 
 
 # the record --------------------------------------------------------------------------------------------------------
@@ -181,10 +259,10 @@ def test_progress_counts_and_a_solved_exercise_stays_solved(capsys):
     progress()
     assert capsys.readouterr().out == "no exercise tried yet\n"
     check_exercise("0.1", None)
-    check_exercise("0.1", 6.0)
-    assert "✗ 6 is the gradient of one call" in capsys.readouterr().out
-    check_exercise("0.1", 18)
-    check_exercise("0.1", 6.0)
+    check_exercise("0.1", WRONG_HEADS)
+    assert "✗ a name such as BertForQuestionAnswering promises a head" in capsys.readouterr().out
+    check_exercise("0.1", HEADS)
+    check_exercise("0.1", WRONG_HEADS)
     capsys.readouterr()
     progress()
     assert "✓ 0.1" in (shown := capsys.readouterr().out) and "1 of 5 solved" in shown
@@ -193,16 +271,24 @@ def test_progress_counts_and_a_solved_exercise_stays_solved(capsys):
 
 def test_progress_is_kept_in_the_file_that_was_named(tmp_path, capsys, monkeypatch):
     file = tmp_path / "progress.json"
-    check_exercise("0.1", 18.0)
+    check_exercise("0.1", HEADS)
     progress(file)
     check_exercise("1.1", [0] * 7 + [1] * 3)
     assert json.loads(file.read_text())["exercises"] == {"0.1": "right", "1.1": "right"}
     monkeypatch.setattr(record, "_marks", {})  # tomorrow
     monkeypatch.setattr(record, "_file", None)
-    check_exercise("0.1", 6.0)
+    check_exercise("0.1", WRONG_HEADS)
     progress(file)
     assert "✓ 0.1" in (shown := capsys.readouterr().out) and "✓ 1.1" in shown
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(OSError, match="is a folder; name a file in it"):
+        progress(tmp_path)
+    with pytest.raises(OSError, match="cannot be written"):
+        progress(tmp_path / "no such folder" / "progress.json")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"exercises": {"0.1": "superb"}}', '{"exercises": []}', "\ud800"])
@@ -212,5 +298,5 @@ def test_a_file_that_is_something_else_is_left_alone(content, tmp_path):
     before = file.read_bytes()
     with pytest.raises(ValueError, match="is not a record of exercises, and was left as it is"):
         progress(file)
-    check_exercise("0.1", 18.0)
+    check_exercise("0.1", HEADS)
     assert file.read_bytes() == before

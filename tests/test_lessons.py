@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -17,7 +18,21 @@ from inside_bert import publish
 
 ROOT = Path(__file__).resolve().parents[1]
 SKIPS = {"nbval-ignore-output", "nbval-skip"}
-ADDRESS = re.compile(r"(/home/|/Users/|/root/|/tmp/|[A-Z]:\\\\|site-packages| at 0x[0-9a-f]{6,}|127\.0\.0\.1)")
+PLACES = [
+    str(ROOT),
+    str(Path.home()),
+    socket.gethostname(),
+    "/home/",
+    "/Users/",
+    "/root/",
+    "/tmp/",
+    "/content/",
+    "/var/",
+]
+ADDRESS = re.compile(
+    "|".join(map(re.escape, PLACES)) + r"|[A-Z]:\\\\|(?:site|dist)-packages|/conda| at 0x[0-9a-f]{6,}|127\.0\.0\.1"
+)
+CLOCK_OR_BAR = re.compile(r"\d+%\||it/s\b|s/it\b|\b\d+(\.\d+)? ?ms\b")
 MAXIMUM_KB = {"default": 300}
 BADGE = "https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name}"
 
@@ -68,6 +83,7 @@ def test_stored_outputs_are_fit_to_be_read_anywhere(path):
     for cell in code_cells(path):
         stored = json.dumps(cell.outputs)
         assert not ADDRESS.search(stored), ADDRESS.search(stored)
+        assert not CLOCK_OR_BAR.search(stored), CLOCK_OR_BAR.search(stored)
         for output in cell.outputs:
             assert output.output_type != "error" or "raises-exception" in tags(cell)
             assert output.get("name") != "stderr", f"red text above the output of: {cell.source}"
@@ -115,7 +131,7 @@ def test_prose_blocks_can_be_read_at_a_glance(path):
     for text in prose(path):
         if text.startswith(("# ", "## References", "## Recap")):
             continue
-        plain = re.sub(r"<details>.*?</details>|^\|.*$|\$\$.*?\$\$", "", text, flags=re.DOTALL | re.MULTILINE)
+        plain = re.sub(r"<details>.*?</details>|^\|[^\n]*$|\$\$.*?\$\$", "", text, flags=re.DOTALL | re.MULTILINE)
         assert len(plain.split()) <= 90, plain
 
 
@@ -132,6 +148,11 @@ def test_first_cells_and_last_sections(path):
     lesson = int(path.name[:2])
     assert [heading.split()[0] for heading in numbered] == [f"{lesson}.{n}" for n in range(1, len(numbered) + 1)]
     assert 4 <= len(numbered) <= 7
+    goals = re.search(r"^\| You will be able to \|(.*)$", first, re.MULTILINE)[1]
+    assert 3 <= goals.count("**") // 2 <= 5
+    for goal in goals.split(" · "):
+        named = re.findall(rf"\b{lesson}\.\d\b", goal)
+        assert named and set(named) <= {heading.split()[0] for heading in numbered}, goal
 
 
 @every_lesson
@@ -168,33 +189,39 @@ def test_recorded_address_is_known_to_the_installed_package():
 
 
 # Is the comparison real? -------------------------------------------------------------------------------------------
-def up_to_first_number(path):
-    """Return the lesson cut off behind the first compared output with a number in it, and that output."""
+def up_to_first_number(path, kind):
+    """Return the lesson cut off behind the first compared output of a kind with a number in it, and that output."""
     notebook = read(path)
     for place, cell in enumerate(notebook.cells):
         if cell.cell_type != "code" or tags(cell) & SKIPS:
             continue
         for output in cell.outputs:
-            if re.search(r"\d", output.get("text", "")):
+            shown = output if kind == "text" else output.get("data", {})
+            if re.search(r"\d", shown.get(kind, "")):
                 notebook.cells = notebook.cells[: place + 1]
-                return notebook, output
-    raise AssertionError(f"{path} stores no number that is compared")
+                return notebook, shown
+    raise AssertionError(f"{path} stores no number in {kind} that is compared")
 
 
-def run_nbval(notebook, folder):
+def run_suite_on(notebook, folder):
+    """Run the project's own pytest configuration on one notebook."""
     target = folder / "lesson.ipynb"
     nbformat.write(notebook, target)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)]
-    plugin = ["-c", "/dev/null", "--nbval", "--nbval-current-env", "--color", "no", str(target)]
-    return subprocess.run(command + plugin, capture_output=True, text=True, cwd=folder)
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    command += ["-q", "-p", "no:cacheprovider", "--color", "no", str(target)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
 
 @every_lesson
-def test_one_number_changed_by_hand_fails(path, tmp_path):
-    notebook, output = up_to_first_number(path)
-    untouched = run_nbval(notebook, tmp_path)
-    assert untouched.returncode == 0, untouched.stdout
-    output.text = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), output.text, count=1)
-    edited = run_nbval(notebook, tmp_path)
+@pytest.mark.parametrize("kind", ["text", "text/plain", "text/html"])
+def test_one_number_changed_by_hand_fails(path, kind, tmp_path):
+    notebook, shown = up_to_first_number(path, kind)
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    if kind == "text":
+        untouched = run_suite_on(notebook, tmp_path)
+        assert untouched.returncode == 0 and f"{cells} passed" in untouched.stdout, untouched.stdout
+    place = [digit.start() for digit in re.finditer(r"\d(?=[^\d]*$)", shown[kind])][-1]
+    shown[kind] = shown[kind][:place] + str((int(shown[kind][place]) + 1) % 10) + shown[kind][place + 1 :]
+    edited = run_suite_on(notebook, tmp_path)
     assert edited.returncode == 1
-    assert "1 failed" in edited.stdout and "Cell outputs differ" in edited.stdout
+    assert f"1 failed, {cells - 1} passed" in edited.stdout and "Cell outputs differ" in edited.stdout, edited.stdout

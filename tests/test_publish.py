@@ -40,11 +40,21 @@ def test_there_and_back_again_changes_nothing(checkout):
     assert publish.publish(checkout, old) == []
 
 
-@pytest.mark.parametrize("slug", ["", "name", "a/b/c", "https://github.com/a/b", "a b/c", 'a/"b', "-a/b", "a/b\n"])
+@pytest.mark.parametrize(
+    "slug", ["", "name", "a/b/c", "https://github.com/a/b", "a b/c", 'a/"b', "-a/b", "a/b\n", "a/..", "a/."]
+)
 def test_refuses_what_is_no_owner_and_name(checkout, slug, capsys):
     before = (checkout / "pyproject.toml").read_bytes()
     assert publish.main(["--root", str(checkout), "--", slug]) == 2
     assert "is not of the form OWNER/NAME" in capsys.readouterr().err
+    assert (checkout / "pyproject.toml").read_bytes() == before
+
+
+def test_nothing_is_written_when_a_file_is_missing(checkout, capsys):
+    (checkout / "README.md").unlink()
+    before = (checkout / "pyproject.toml").read_bytes()
+    assert publish.main(["a/b", "--root", str(checkout)]) == 2
+    assert "README.md" in capsys.readouterr().err
     assert (checkout / "pyproject.toml").read_bytes() == before
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,10 +36,26 @@ print(json.dumps({"way": run.way, "why": run.why, "probe": seconds, "checkpoint"
 """
 
 
-def start_with(**environment):
-    kept = {name: value for name, value in os.environ.items() if name not in ("INSIDE_BERT", "HF_HUB_OFFLINE")}
+OURS = ("INSIDE_BERT", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_HUB_DISABLE_TELEMETRY")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache_of_its_own(tmp_path_factory):
+    """What the user has cached must not decide a test."""
+    before = os.environ.get("HF_HOME")
+    os.environ["HF_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("HF_HOME") if before is None else os.environ.update(HF_HOME=before)
+
+
+def python(code, **environment):
+    kept = {name: value for name, value in os.environ.items() if name not in OURS}
     kept |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **environment}
-    return subprocess.run([sys.executable, "-c", REPORT], capture_output=True, text=True, env=kept, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, timeout=120)
+
+
+def start_with(**environment):
+    return python(REPORT, **environment)
 
 
 def report(**environment):
@@ -122,20 +139,75 @@ def test_portal_that_answers_everything_with_a_page(tmp_path):
     assert found["why"] == "something answers in place of the Hugging Face hub (a login page of this network?)"
 
 
+def test_hub_that_stops_answering_after_the_first_question():
+    """It says that the file is there, and never sends it."""
+    import http.server
+
+    class Stuck(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            for name, value in {"X-Repo-Commit": hub.COMMIT, "ETag": '"1"', "Content-Length": "10"}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def do_GET(self):
+            time.sleep(60)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stuck)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    found = report(HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}")
+    server.shutdown()
+    assert (found["way"], found["why"]) == ("embedded", "the Hugging Face hub did not answer within 3 s")
+
+
+def test_the_next_start_asks_again(stand_in_hub, tmp_path):
+    """The hub was away, and comes back: no new session is needed."""
+    address, _ = stand_in_hub
+    code = """
+import os, inside_bert, huggingface_hub, datasets
+from inside_bert import runtime
+real, runtime._ask_hub = runtime._ask_hub, lambda seconds: (None, "away")
+first = inside_bert.start()
+assert datasets.config.HF_HUB_OFFLINE and huggingface_hub.constants.HF_HUB_OFFLINE and os.environ["HF_HUB_OFFLINE"]
+second = inside_bert.start()
+runtime._ask_hub = real
+third = inside_bert.start()
+assert not datasets.config.HF_HUB_OFFLINE and "HF_HUB_OFFLINE" not in os.environ
+print([(run.way, run.why) for run in (first, second, third)])
+"""
+    result = python(code, **hub.environment(address, tmp_path / "cache"))
+    expected = [("embedded", "away"), ("embedded", "away"), ("full", "the Hugging Face hub answers")]
+    assert result.stdout.strip() == str(expected), result.stderr
+
+
+@pytest.mark.parametrize("version, allowed", [("5.15.0", True), ("99.0", True), ("4.57.6", False)])
+def test_library_that_is_too_old(version, allowed, monkeypatch):
+    real = runtime.importlib.metadata.version
+    monkeypatch.setattr(runtime.importlib.metadata, "version", lambda n: version if n == "transformers" else real(n))
+    if allowed:
+        runtime._check_versions()
+    else:
+        with pytest.raises(RuntimeError, match="needs transformers<6,>=5.15, and 4.57.6 of it is installed. Run `make"):
+            runtime._check_versions()
+
+
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
 def test_offline_mode_is_respected(server_that_never_answers, name):
     address, taken = server_that_never_answers
     found = report(HF_ENDPOINT=address, **{name: "1"})
-    assert (found["way"], found["why"]) == ("embedded", "HF_HUB_OFFLINE is set")
+    assert (found["way"], found["why"]) == ("embedded", f"{name} is set")
     assert not taken, "the hub was asked"
 
 
 def test_embedded_can_be_forced_without_asking(server_that_never_answers):
     address, taken = server_that_never_answers
-    kept = {**os.environ, "INSIDE_BERT": "embedded", "HF_ENDPOINT": address}
     code = "import inside_bert; run = inside_bert.start(); print(run.way, run.why)"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, check=True).stdout
-    assert printed == "embedded INSIDE_BERT=embedded is set\n"
+    result = python(code, INSIDE_BERT="embedded", HF_ENDPOINT=address)
+    assert result.stdout == "embedded INSIDE_BERT=embedded is set\n", result.stderr
     assert not taken
 
 
@@ -184,9 +256,7 @@ for call in (lambda: AutoTokenizer.from_pretrained("google-bert/bert-base-uncase
     except Exception as error:
         print(type(error).__name__)
 """
-    kept = {name: value for name, value in os.environ.items() if name not in ("INSIDE_BERT", "HF_HUB_OFFLINE")}
-    kept |= {"HF_ENDPOINT": address, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, timeout=100)
+    result = python(code, HF_ENDPOINT=address)
     asked = len(taken)
     assert asked == 1, "only the probe may ask"
     assert result.stdout.split() == ["OSError", "ConnectionError"], result.stderr
@@ -288,14 +358,14 @@ def test_a_lesson_opened_without_the_package_says_what_to_run():
 # bad input: a damaged checkpoint, a folder that cannot be written ----------------------------------------------------
 @pytest.fixture
 def copy_of_data(tmp_path, monkeypatch):
-    """A data folder of links to the shipped files, in which single files can be replaced."""
+    """A data folder of its own, in which single files can be replaced."""
     for path in data.data_folder().rglob("*"):
         target = tmp_path / "data" / path.relative_to(data.data_folder())
         if path.is_dir():
             target.mkdir(parents=True)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(path)
+            shutil.copy(path, target)
     monkeypatch.setenv("INSIDE_BERT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("INSIDE_BERT", "embedded")
     return tmp_path / "data"
@@ -317,7 +387,16 @@ def test_missing_file_of_the_checkpoint(copy_of_data, name):
     with pytest.raises(inside_bert.DamagedDataError) as told:
         inside_bert.start()
     assert f"{path} is missing." in str(told.value)
-    assert "git checkout -- data/models/embedded-bert" in str(told.value)
+    shipped = "data/models/embedded-bert" + ("" if name == "SHA256SUMS" else f"/{name}")
+    assert str(told.value).endswith(data.remedy(shipped))
+
+
+@pytest.mark.parametrize("content", ["", "nonsense\n", "0" * 64 + "  config.json\n"])
+def test_sums_that_do_not_list_the_weights(copy_of_data, content):
+    (copy_of_data / "models" / "embedded-bert" / "model.safetensors").unlink()
+    replace(copy_of_data / "models" / "embedded-bert" / "SHA256SUMS", content.encode())
+    with pytest.raises(inside_bert.DamagedDataError, match="SHA256SUMS is damaged: it does not list every file"):
+        inside_bert.start()
 
 
 def test_truncated_weights(copy_of_data):
@@ -326,7 +405,7 @@ def test_truncated_weights(copy_of_data):
     with pytest.raises(inside_bert.DamagedDataError) as told:
         inside_bert.start()
     assert f"{path} is damaged: 20,000,000 bytes that are not the ones shipped." in str(told.value)
-    assert "git checkout -- data/models/embedded-bert/model.safetensors" in str(told.value)
+    assert str(told.value).endswith(data.remedy("data/models/embedded-bert/model.safetensors"))
 
 
 def test_one_byte_changed(copy_of_data):
@@ -344,6 +423,12 @@ def test_no_data_at_all(tmp_path, monkeypatch):
         inside_bert.data_folder()
 
 
+def test_remedy_of_a_checkout(monkeypatch, tmp_path):
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(data, "__file__", str(tmp_path / "src" / "inside_bert" / "data.py"))
+    assert data.remedy("data/x").startswith("Run `git checkout -- data/x` in the course's folder")
+
+
 def test_remedy_of_an_installed_package(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "__file__", str(tmp_path / "site-packages" / "inside_bert" / "data.py"))
     assert "pip install --force-reinstall --no-deps git+https://github.com/" in data.remedy("data/x")
@@ -355,7 +440,7 @@ from transformers import BertModel
 run = inside_bert.start()
 BertModel.from_pretrained(run.checkpoint)
 inside_bert.read_texts()
-inside_bert.check_exercise("0.1", 18.0)
+inside_bert.check_exercise("1.1", [0] * 7 + [1] * 3)
 try:
     inside_bert.progress("progress.json")
 except OSError as error:
@@ -366,16 +451,49 @@ inside_bert.progress()
 
 def test_a_working_folder_that_cannot_be_written(tmp_path):
     """A read-only mount, because root may write where permissions forbid it."""
-    inside = 'mount --bind . . && mount -o remount,ro,bind . && cd . && touch probe 2>/dev/null && exit 77; exec "$0" -c "$1"'
-    command = ["unshare", "-rm", "sh", "-c", inside, sys.executable, READ_ONLY]
-    try:
-        result = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "INSIDE_BERT": "embedded"}
-        )
-    except FileNotFoundError:
-        pytest.skip("this machine has no unshare")
-    if result.returncode in (1, 32) and "unshare" in result.stderr or result.returncode == 77:
+    mount = "mount --bind . . && mount -o remount,ro,bind . && cd . || exit 77; touch probe 2>/dev/null && exit 77; "
+    command = ["unshare", "-rm", "sh", "-c", mount + 'exec "$0" -c "$1"', sys.executable, READ_ONLY]
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("this machine cannot make a mount namespace (unshare -rm)")
+    environment = {**os.environ, "INSIDE_BERT": "embedded"}
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    if result.returncode == 77:
         pytest.skip("this machine cannot make a read-only mount")
     assert result.returncode == 0, result.stderr
     assert "progress.json cannot be written (Read-only file system); name a file in a folder of yours." in result.stdout
     assert "1 of 5 solved" in result.stdout, "what was solved is not lost"
+
+
+def test_make_lab_serves_the_lessons():
+    """Without a browser, as on a server; the address that it prints opens lesson 00."""
+    import re
+    import signal
+    import urllib.request
+
+    if not shutil.which("make") or not (ROOT / ".venv" / ".ready").exists():
+        pytest.skip("needs make, and the environment that make has set up")
+    process = subprocess.Popen(
+        ["make", "lab", "BROWSER=none"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    watchdog = threading.Timer(90, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog.start()
+    try:
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+/lab/tree/00_setup\.ipynb\?token=\w+", line):
+                break
+        else:
+            pytest.fail("".join(printed))
+        no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with no_proxy.open(found[0], timeout=30) as page:
+            assert page.status == 200 and "JupyterLab" in page.read().decode()
+        listing = found[0].replace("/lab/tree/00_setup.ipynb", "/api/contents")
+        with no_proxy.open(listing, timeout=30) as answer:
+            names = {entry["name"] for entry in json.load(answer)["content"]}
+        assert {path.name for path in lessons()} <= names
+    finally:
+        watchdog.cancel()
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)

@@ -27,7 +27,8 @@ AWKWARD = (
     "1", "42", "1984", "2026", "31415926535", "0x7f", "utf8", "mp3", "covid19", "b2b",
     "pergi", "pasar", "membeli", "buah", "terima", "kasih", "selamat", "berjalan", "berlari", "mempertanggungjawabkan",
     "strassenbahn", "donaudampfschifffahrt", "naive", "cafe", "uber", "ærø", "łódź", "straße", "привет", "ελλάδα",
-    "שלום", "سلام", "日", "本", "你", "好", "한국어", "ไทย", "😀", "👍🏽", "❤", "→", "½", "ﬁ", "µ", "€", "#", "##", "##ing",
+    "שלום", "سلام", "日", "本", "你", "好", "한국어", "ไทย",
+    "😀", "👍🏽", "❤", "→", "½", "ﬁ", "µ", "€", "#", "##", "##ing",
     "a" * 100, "a" * 101, "supercalifragilistic" * 5, "supercalifragilistic" * 6,
 )  # fmt: skip
 

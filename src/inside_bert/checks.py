@@ -14,18 +14,19 @@ from typing import Any
 def check(claim: str, holds: Any, *, skip: str | None = None) -> None:
     """Print ``✓ claim`` when `holds` is true, raise `AssertionError` when it is not.
 
-    `holds` is one truth value: a bool, or a NumPy or torch array with a single element; an array with more
-    raises `ValueError`, because "is it true everywhere or somewhere?" has to be said with ``.all()`` or
-    ``.any()``. `skip` gives a reason why the claim cannot be judged in this run (``run.stand_in`` for claims
-    about trained weights); the claim is then printed as skipped and not judged. ``None`` judges it.
+    `holds` is one truth value: a bool, or a NumPy or torch array of type bool with a single element. An array with
+    more raises `ValueError`, because "is it true everywhere or somewhere?" has to be said with ``.all()`` or
+    ``.any()``; anything else (a list, a number, a forgotten comparison) raises `TypeError`. `skip` gives a reason why
+    the claim cannot be judged in this run (``run.stand_in`` for claims about trained weights); the claim is then
+    printed as skipped and not judged. ``None`` judges it.
     """
     __tracebackhide__ = True
     if skip:
         print(f"– skipped ({skip}): {claim}")
         return
-    if isinstance(holds, str) or holds is None:
-        raise TypeError(f"check({claim!r}, …) needs a truth value, not {holds!r}; write the comparison itself.")
-    if getattr(holds, "shape", ()) != () and _elements(holds) != 1:
+    if not isinstance(holds, bool) and "bool" not in str(getattr(holds, "dtype", "")):
+        raise TypeError(f"check({claim!r}, …) needs a truth value, not {holds!r:.60}; write the comparison itself.")
+    if not isinstance(holds, bool) and _elements(holds) != 1:
         raise ValueError(
             f"check({claim!r}, …) was given {_elements(holds)} truth values; say .all() or .any() to make it one."
         )
@@ -35,7 +36,10 @@ def check(claim: str, holds: Any, *, skip: str | None = None) -> None:
 
 
 def check_shape(array: Any, expected: Sequence[int]) -> None:
-    """Print ``✓ shape (…)`` when `array.shape` equals `expected`, raise `AssertionError` when it does not."""
+    """Print ``✓ shape (…)`` when `array.shape` equals `expected`, raise `AssertionError` when it does not.
+
+    Raises `TypeError` for something without a shape.
+    """
     __tracebackhide__ = True
     if not hasattr(array, "shape"):
         raise TypeError(f"check_shape needs something with a shape, not {type(array).__name__}.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,18 +40,20 @@ def data_folder() -> Path:
     raise DamagedDataError(f"The course's data folder is missing (looked in {looked}). {remedy('data')}")
 
 
-def verify(relative: str) -> Path:
+def verify(relative: str, *, required: Sequence[str] = ()) -> Path:
     """Compare the files of one folder under `data/` with its `SHA256SUMS`; return the folder.
 
-    Raises `DamagedDataError` that names the first missing or changed file and what to do about it. A folder is
+    `required` names files that have to be among them. Raises `DamagedDataError` that names the first missing or changed file and what to do about it. A folder is
     read once a session: files whose size and time have not changed since are not hashed again.
     """
     folder = data_folder() / relative
     sums = folder / CHECKSUMS
     if not sums.is_file():
         raise DamagedDataError(f"{sums} is missing. {remedy(f'data/{relative}')}")
-    for line in sums.read_text(encoding="utf-8").splitlines():
-        expected, _, name = line.partition("  ")
+    listed = dict(line.split("  ")[::-1] for line in sums.read_text(encoding="utf-8").splitlines() if "  " in line)
+    if not listed or not set(required) <= set(listed):
+        raise DamagedDataError(f"{sums} is damaged: it does not list every file. {remedy(f'data/{relative}')}")
+    for name, expected in listed.items():
         path = folder / name
         if not path.is_file():
             raise DamagedDataError(f"{path} is missing. {remedy(f'data/{relative}/{name}')}")
@@ -80,7 +83,10 @@ def read_texts(kinds: list[str] | None = None) -> pandas.DataFrame:
 
 
 def read_words() -> list[str]:
-    """Return the course's word list: distinct words, common and rare, whole and made of many pieces."""
+    """Return the course's word list: distinct words, common and rare, whole and made of many pieces.
+
+    Raises `DamagedDataError` for a damaged file.
+    """
     return (verify("words") / "words.txt").read_text(encoding="utf-8").splitlines()
 
 

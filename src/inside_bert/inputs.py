@@ -1,6 +1,6 @@
 """From text that somebody typed to a batch that a model can take, with errors that say what to do.
 
-Lesson 01 builds this in the open; later lessons use it. Touches nothing but its arguments.
+Lesson 01 shows, limit by limit, what it guards against; later lessons use it. Touches nothing but its arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def encode(tokenizer: Any, texts: str | Sequence[str], *, truncation: bool = Fal
     surrogate pair, and for a text beyond the model's length (512 tokens for BERT: Devlin et al. 2019, section 3)
     unless `truncation` is true.
     """
-    batch = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, Sequence) else texts
+    batch = [texts] if isinstance(texts, str) else list(texts) if isinstance(texts, (list, tuple)) else texts
     if not isinstance(batch, list):
         raise TypeError(f"expected a text or a list of texts, not {type(texts).__name__}; a column needs .tolist().")
     if not batch:

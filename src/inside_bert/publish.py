@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ADDRESS = re.compile(r'^Repository = "https://github\.com/([^/"\s]+/[^/"\s]+)"$', re.MULTILINE)
-SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?/[A-Za-z0-9._-]+")
+SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?/(?!\.+$)[A-Za-z0-9._-]+")
 
 
 def carriers(root: Path) -> list[Path]:
@@ -30,19 +30,21 @@ def current_slug(root: Path) -> str:
 
 
 def publish(root: Path, slug: str) -> list[Path]:
-    """Replace the address by that of `slug` (``OWNER/NAME``) in all `carriers`; return the files that changed."""
+    """Replace the address by that of `slug` (``OWNER/NAME``) in all `carriers`; return the files that changed.
+
+    Raises `ValueError` for a slug of another form or outside a checkout, `OSError` when a file is missing; nothing is
+    written before all files have been read.
+    """
     if not SLUG.fullmatch(slug):
         raise ValueError(f"{slug!r} is not of the form OWNER/NAME, as in github.com/OWNER/NAME.")
     old = re.escape(current_slug(root))
     # github.com/OLD in links and pip lines; colab.research.google.com/github/OLD in badges
     pattern = re.compile(rf"(github(?:\.com)?/){old}(?![\w.-]*\w)")
-    changed = []
-    for path in carriers(root):
-        before = path.read_bytes().decode("utf-8")
-        after = pattern.sub(rf"\g<1>{slug}", before)
-        if after != before:
-            path.write_bytes(after.encode("utf-8"))
-            changed.append(path)
+    before = {path: path.read_bytes().decode("utf-8") for path in carriers(root)}
+    after = {path: pattern.sub(rf"\g<1>{slug}", text) for path, text in before.items()}
+    changed = [path for path in before if after[path] != before[path]]
+    for path in changed:
+        path.write_bytes(after[path].encode("utf-8"))
     return changed
 
 
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         changed = publish(options.root, options.slug)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     for path in changed:

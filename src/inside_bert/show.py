@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from numbers import Number
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from IPython.display import display
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-DPI = 80  # keeps a figure of 9 x 4 inches under 60 KB
+DPI = 80  # dots per inch; a figure of 9 x 4 inches then stays well under 60 KB
 
 
 def show_figure(figure: Figure, alt: str) -> None:
-    """Display `figure` as one PNG with the alternative text `alt` (a sentence: what is drawn, and what is seen)."""
+    """Display `figure` as one PNG with the alternative text `alt` (a sentence: what is drawn, and what is seen).
+
+    Closes the figure. Raises `ValueError` for an `alt` of fewer than five words.
+    """
     import matplotlib.pyplot
 
     if len(alt.split()) < 5:
@@ -37,23 +40,30 @@ def show_figure(figure: Figure, alt: str) -> None:
     )
 
 
-def show_table(table: pandas.DataFrame, *, index: bool = False, digits: int = 3) -> None:
-    """Display a small table with `digits` decimals; cell contents are escaped, so markup is shown and not obeyed."""
+def show_table(table: pandas.DataFrame | dict | list, *, index: bool = False, digits: int = 3) -> None:
+    """Display a small table with `digits` decimals; cell contents are escaped, so markup is shown and not obeyed.
+
+    `table` is a DataFrame, or what makes one: columns by name, or a list of rows by name. `index` shows its labels.
+    """
     import pandas
 
     if not isinstance(table, pandas.DataFrame):
         table = pandas.DataFrame(table)
     columns = [""] * index + [str(column) for column in table.columns]
     rows = [[str(label)] * index + list(row) for label, *row in table.itertuples(name=None)]
-    sides = ["right" if all(isinstance(v, Number) for v in column) else "left" for column in zip(*rows)]
+    numeric = [bool(rows) and all(isinstance(row[n], Real) for row in rows) for n in range(len(columns))]
+    sides = ["right" if right else "left" for right in numeric]
     head = "".join(_cell("th", name, side, digits) for name, side in zip(columns, sides))
     body = "".join(f"<tr>{''.join(_cell('td', v, s, digits) for v, s in zip(row, sides))}</tr>" for row in rows)
     plain = table.to_string(index=index, float_format=f"{{:.{digits}f}}".format)
-    display({"text/html": f"<table><tr>{head}</tr>{body}</table>", "text/plain": plain}, raw=True)
+    display(
+        {"text/html": f'<table class="tex2jax_ignore"><tr>{head}</tr>{body}</table>', "text/plain": plain}, raw=True
+    )
 
 
 def _cell(tag: str, value: Any, side: str, digits: int) -> str:
-    text = f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    fraction = isinstance(value, Real) and not isinstance(value, Integral)
+    text = f"{value:.{digits}f}" if fraction else str(value)
     return f'<{tag} style="text-align: {side}">{html.escape(text)}</{tag}>'
 
 

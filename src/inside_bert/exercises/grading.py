@@ -41,7 +41,8 @@ class Exercise:
     """One task: its label, the reference answer, inputs to try, and the mistakes that are known by name.
 
     With `inputs`, the task asks for a function, and `inputs(rng)` returns the arguments of one random call. Without,
-    it asks for a value, and `reference` returns the right one.
+    it asks for a value, and `reference` returns the right one. `objection` says what is still wrong with an answer
+    whose value is right.
     """
 
     number: str  # "1.3"
@@ -53,10 +54,17 @@ class Exercise:
     inputs: Callable[[random.Random], tuple] | None = None
     misconceptions: tuple[Misconception, ...] = ()
     cases: int = 6
+    objection: Callable[[Any], str | None] = field(default=lambda answer: None)
     show: Callable[[tuple], str] = field(default=lambda arguments: ", ".join(_short(a) for a in arguments))
 
     def grade(self, answer: Any) -> Verdict:
-        """Judge `answer`; never raises for what the learner's code does."""
+        """Judge `answer`; never raises for what the learner's code does or returns."""
+        try:
+            return self._grade(answer)
+        except Exception as error:  # an answer that cannot even be compared, such as an object that lies about itself
+            return Verdict(WRONG, f"the answer cannot be compared ({type(error).__name__}: {error})")
+
+    def _grade(self, answer: Any) -> Verdict:
         if self.inputs is None:
             return self._grade_value(answer)
         if answer is None:
@@ -85,11 +93,12 @@ class Exercise:
             except Exception as error:  # the learner's mistake, whatever it is: told, not hidden
                 return Verdict(WRONG, f"{_where(error, function)}\n  it was called with {self.show(call)}")
         if all(answer is None for answer in answers):
-            return Verdict(UNTRIED, "not tried yet: the function returns None")
+            return Verdict(UNTRIED, "not tried yet: the function returns None (or is a `return` missing?)")
         expected = [self.reference(*copy.deepcopy(call)) for call in calls]
         wrong = [n for n in range(self.cases) if not equal(answers[n], expected[n])]
         if not wrong:
-            return Verdict(RIGHT, self.right)
+            objections = [said for said in map(self.objection, answers) if said]
+            return Verdict(WRONG, objections[0]) if objections else Verdict(RIGHT, self.right)
         for mistake in self.misconceptions:
             if all(equal(answers[n], _try(mistake.answer, calls[n])) for n in range(self.cases)):
                 return Verdict(WRONG, mistake.diagnosis)
@@ -102,55 +111,88 @@ class Exercise:
 
 
 def equal(answer: Any, expected: Any) -> bool:
-    """Compare nested answers: text and whole numbers exactly, other numbers within `TOLERANCE`, NaN never."""
-    if hasattr(expected, "shape") or hasattr(answer, "shape"):
+    """Compare nested answers: text and whole numbers exactly, other numbers within `TOLERANCE`, NaN never.
+
+    A list may be given as a tuple, an array or a tensor, and a whole number as a float (``135.0``).
+    """
+    if hasattr(expected, "shape"):
+        mine, other = _array(answer), _array(expected)
+        if mine is None or mine.shape != other.shape:
+            return False
         import numpy
 
-        mine, other = _array(answer), _array(expected)
-        if mine is None or other is None or mine.shape != other.shape:
-            return False
         return bool(numpy.allclose(mine, other, atol=TOLERANCE, rtol=TOLERANCE))
+    answer = _plain(answer)
     if isinstance(expected, (list, tuple)):
         same = isinstance(answer, (list, tuple)) and len(answer) == len(expected)
         return same and all(equal(a, b) for a, b in zip(answer, expected))
     if isinstance(expected, dict):
-        return (
-            isinstance(answer, dict)
-            and answer.keys() == expected.keys()
-            and all(equal(answer[key], expected[key]) for key in expected)
-        )
-    if isinstance(expected, float) and isinstance(answer, (int, float)) and not isinstance(answer, bool):
-        return abs(answer - expected) <= TOLERANCE * max(1.0, abs(expected))
+        same = isinstance(answer, dict) and answer.keys() == expected.keys()
+        return same and all(equal(answer[key], expected[key]) for key in expected)
     if isinstance(expected, bool) or isinstance(answer, bool):
-        return isinstance(answer, bool) and isinstance(expected, bool) and answer == expected
+        return answer is expected
+    if isinstance(expected, (int, float)):
+        if not isinstance(answer, (int, float)):
+            return False
+        return answer == expected if isinstance(expected, int) else abs(answer - expected) <= TOLERANCE
     return type(answer) is type(expected) and answer == expected
 
 
-def difference(answer: Any, expected: Any, *, reveal: bool = True) -> str:
-    """Say in a sentence how `answer` differs: its type, its length, its shape, or its first wrong value."""
+def difference(answer: Any, expected: Any, *, reveal: bool = True, place: str = "") -> str:
+    """Say how `answer` differs: its type, its length, its shape, or its first wrong value and where that stands.
+
+    Without `reveal` the expected value is not given away.
+    """
+    where = f"answer{place}: " if place else ""
     if hasattr(expected, "shape"):
-        if not hasattr(answer, "shape"):
-            return f"expected a tensor of shape {tuple(expected.shape)}, got {_short(answer)}"
-        if tuple(answer.shape) != tuple(expected.shape):
-            return f"expected shape {tuple(expected.shape)}, got {tuple(answer.shape)}"
-        return f"the shape is right, but values differ by up to {_gap(answer, expected)}"
+        return where + _tensor_difference(answer, expected)
+    answer = _plain(answer)
     if isinstance(expected, (list, tuple)) and isinstance(answer, (list, tuple)):
-        if len(answer) != len(expected):
-            return f"expected {len(expected)} items, got {len(answer)}" + (
-                f": {_short(answer)} instead of {_short(expected)}" if reveal else ""
-            )
-        place = next(n for n in range(len(expected)) if not equal(answer[n], expected[n]))
-        return f"item {place}: " + difference(answer[place], expected[place], reveal=reveal)
-    if type(answer) is not type(expected) and not isinstance(answer, (int, float)):
-        return f"expected {_a(type(expected).__name__)}, got {_short(answer)}"
-    return f"expected {_short(expected)}, got {_short(answer)}" if reveal else f"{_short(answer)} is not right"
+        wrong = [n for n, (a, b) in enumerate(zip(answer, expected)) if not equal(a, b)]
+        length = f"{where}expected {len(expected)} items, got {len(answer)}"
+        if not wrong:
+            return length
+        first = difference(answer[wrong[0]], expected[wrong[0]], reveal=reveal, place=f"{place}[{wrong[0]}]")
+        return first if len(answer) == len(expected) else f"{length}; {first}"
+    if isinstance(expected, dict) and isinstance(answer, dict):
+        if answer.keys() != expected.keys():
+            return f"{where}expected the keys {_short(list(expected))}, got {_short(list(answer))}"
+        key = next(key for key in expected if not equal(answer[key], expected[key]))
+        return difference(answer[key], expected[key], reveal=reveal, place=f"{place}[{key!r}]")
+    number = isinstance(expected, (int, float)) and not isinstance(expected, bool)
+    kind = "True or False" if isinstance(expected, bool) else "a number" if number else _a(type(expected).__name__)
+    fits = (
+        isinstance(answer, (int, float)) and not isinstance(answer, bool) if number else type(answer) is type(expected)
+    )
+    if not fits:
+        return f"{where}expected {kind}, got {_short(answer)}"
+    return (
+        f"{where}expected {_short(expected)}, got {_short(answer)}"
+        if reveal
+        else f"{where}{_short(answer)} is not right"
+    )
+
+
+def _tensor_difference(answer: Any, expected: Any) -> str:
+    if not hasattr(answer, "shape"):
+        return f"expected a tensor of shape {tuple(expected.shape)}, got {_short(answer)}"
+    if tuple(answer.shape) != tuple(expected.shape):
+        return f"expected shape {tuple(expected.shape)}, got {tuple(answer.shape)}"
+    mine, other = _array(answer), _array(expected)
+    if mine is None:
+        return f"expected numbers, got {_short(answer)}"
+    if mine.size <= 8:
+        return f"expected {_short(_plain(expected))}, got {_short(_plain(answer))}"
+    if (mine != mine).any():
+        return "some values are NaN, not a number: is something divided by zero?"
+    return f"the shape is right, but values differ by up to {abs(mine - other).max():.3g}"
 
 
 def _try(function: Callable, call: tuple) -> Any:
     try:
         return function(*copy.deepcopy(call))
     except Exception:  # a known mistake that fails on this input: then nobody's answer equals it
-        return None
+        return object()
 
 
 def _where(error: Exception, function: Callable) -> str:
@@ -171,15 +213,9 @@ def _array(value: Any):
         return None
 
 
-def _gap(answer: Any, expected: Any) -> str:
-    import numpy
-
-    mine, other = _array(answer), _array(expected)
-    if mine is None or other is None:
-        return "(not numbers)"
-    if numpy.isnan(mine).any():
-        return "NaN (some values are not a number: is something divided by zero?)"
-    return f"{abs(mine - other).max():.3g}"
+def _plain(value: Any) -> Any:
+    """Return lists and numbers of Python for arrays and tensors, anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "shape") else value
 
 
 def _holds_none(answer: Any) -> bool:
@@ -194,6 +230,13 @@ def _a(name: str) -> str:
 
 def _short(value: Any) -> str:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"a tensor of shape {tuple(value.shape)}" if tuple(value.shape) else f"{value}"
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."
+        kind = "an array" if type(value).__module__ == "numpy" else "a tensor"
+        return f"{kind} of shape {tuple(value.shape)}" if tuple(value.shape) else f"{value}"
+    text = repr(_rounded(value))
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_rounded(item) for item in value)
+    return round(value, 4) if isinstance(value, float) else value

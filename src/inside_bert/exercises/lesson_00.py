@@ -1,4 +1,4 @@
-"""Exercises of lesson 00: logits, gradients, positions, direction."""
+"""Exercises of lesson 00: untrained heads, logits, positions, gradients, direction."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ VOCABULARY = 50  # of the toy encoders in 0.5
 
 
 # 0.1 ---------------------------------------------------------------------------------------------------------------
-def _gradient_after(backward_calls: int) -> float:
-    weight = torch.tensor(3.0, requires_grad=True)
-    for _ in range(backward_calls):
-        (weight**2).backward()
-    return weight.grad.item()
+UNTRAINED = {  # class: does a checkpoint from pre-training lack its head?
+    "BertForMaskedLM": False,
+    "BertForNextSentencePrediction": False,
+    "BertForSequenceClassification": True,
+    "BertForTokenClassification": True,
+    "BertForQuestionAnswering": True,
+}
 
 
 # 0.2 ---------------------------------------------------------------------------------------------------------------
@@ -76,6 +78,9 @@ def _slope(rng: random.Random) -> tuple:
 
 
 # 0.5 ---------------------------------------------------------------------------------------------------------------
+KINDS = ("left to right", "both", "right to left", "each alone", "one ahead", "all from the first")
+
+
 def _toy_encoder(kind: str, seed: int, ids):
     table = torch.randn(VOCABULARY, 4, generator=torch.Generator().manual_seed(seed))[ids]  # (T, 4)
     positions = torch.arange(1, len(ids) + 1).unsqueeze(-1)
@@ -85,6 +90,10 @@ def _toy_encoder(kind: str, seed: int, ids):
         return table.flip(0).cumsum(dim=0).flip(0)
     if kind == "both":
         return table + table.mean(dim=0)
+    if kind == "one ahead":
+        return table + torch.cat([table[1:], table[-1:]])
+    if kind == "all from the first":
+        return torch.cat([table.mean(dim=0, keepdim=True), table[1:]])
     return table  # each token alone
 
 
@@ -95,23 +104,36 @@ def _changed(encode, ids, place):
 
 
 def _encoder_and_ids(rng: random.Random) -> tuple:
-    kind = ("left to right", "both", "right to left", "each alone")[rng.randrange(4)]
-    length = rng.choice([4, 6, 9])
-    return partial(_toy_encoder, kind, rng.randrange(10**6)), torch.tensor([rng.randrange(50) for _ in range(length)])
+    ids = torch.tensor([rng.randrange(VOCABULARY) for _ in range(rng.choice([4, 6, 9]))])
+    if rng.random() < 0.5:
+        ids[-1] = VOCABULARY - 1  # the largest id there is
+    return partial(_toy_encoder, rng.choice(KINDS), rng.randrange(10**6)), ids
 
 
 EXERCISES = (
     Exercise(
         "0.1",
-        "Three calls of backward",
+        "Which heads are trained?",
         "warm-up",
-        3,
-        partial(_gradient_after, 3),
-        "right: backward adds to .grad, so three calls leave three times the gradient",
+        4,
+        lambda: UNTRAINED,
+        "right: two heads come from pre-training; the others are initialised anew until you fine-tune them",
         misconceptions=(
-            Misconception("one call", 6.0, "6 is the gradient of one call; what does backward do with what is there?"),
-            Misconception("the loss", 9.0, "9 is the loss, w²; .grad holds its derivative, 2w, once for each call"),
-            Misconception("loss times three", 27.0, "27 adds up the loss; what is added up in .grad is the derivative"),
+            Misconception(
+                "none untrained",
+                dict.fromkeys(UNTRAINED, False),
+                "a name such as BertForQuestionAnswering promises a head, not a trained one (hint 1)",
+            ),
+            Misconception(
+                "all untrained",
+                dict.fromkeys(UNTRAINED, True),
+                "two of the heads were trained together with the encoder; which tasks did pre-training have? (hint 2)",
+            ),
+            Misconception(
+                "turned round",
+                {name: not untrained for name, untrained in UNTRAINED.items()},
+                "all five are turned round: True stands for an *untrained* head",
+            ),
         ),
     ),
     Exercise(
@@ -125,9 +147,25 @@ EXERCISES = (
         (
             Misconception(
                 "softmax over the batch",
-                lambda logits, labels: _labelled(logits.softmax(dim=0), logits, labels),
+                lambda logits, labels: _labelled(logits.softmax(dim=0), logits.softmax(dim=0), labels),
                 "your probabilities sum to 1 over the batch; they have to sum to 1 over the classes of one row: "
                 "which dim is that? (hint 1)",
+            ),
+            Misconception(
+                "softmax over the batch, label from the logits",
+                lambda logits, labels: _labelled(logits.softmax(dim=0), logits, labels),
+                "the labels are right, but your probabilities sum to 1 over the batch; they have to sum to 1 over the "
+                "classes of one row (hint 1)",
+            ),
+            Misconception(
+                "softmax over everything",
+                lambda logits, labels: _labelled(logits.flatten().softmax(0).view_as(logits), logits, labels),
+                "your probabilities sum to 1 over the whole batch; each row is a text of its own (hint 1)",
+            ),
+            Misconception(
+                "pairs turned round",
+                lambda logits, labels: [(p, label) for label, p in _most_likely(logits, labels)],
+                "each pair is turned round: first the label, then its probability",
             ),
             Misconception(
                 "sigmoid",
@@ -161,6 +199,16 @@ EXERCISES = (
                 "that reads position 0, which is [CLS]; where is [MASK]? (hint 1)",
             ),
             Misconception(
+                "the place of the first text",
+                lambda logits, ids, mask: logits[:, (ids[0] == mask).int().argmax()].argmax(dim=-1),
+                "you read all rows where the first row has its [MASK]; it differs from row to row (hint 1)",
+            ),
+            Misconception(
+                "positions",
+                lambda logits, ids, mask: (ids == mask).int().argmax(dim=1),
+                "that is where [MASK] stands; now read the logits there, and take the likeliest id (hint 2)",
+            ),
+            Misconception(
                 "argmax over positions",
                 lambda logits, ids, mask: logits.argmax(dim=1)[torch.arange(len(ids)), (ids == mask).int().argmax(1)],
                 "argmax ran over the positions; the vocabulary is the last axis, dim=-1 (hint 2)",
@@ -192,6 +240,11 @@ EXERCISES = (
                 "the start comes back unchanged: is the update written into x, under torch.no_grad()? (hint 1)",
             ),
         ),
+        objection=lambda answer: (
+            "the numbers are right, but the result still carries a graph: return x.detach() (hint 3)"
+            if getattr(answer, "requires_grad", False)
+            else None
+        ),
         show=lambda call: f"start={call[1].tolist()}, learning_rate={call[2]}, steps={call[3]}",
     ),
     Exercise(
@@ -214,9 +267,24 @@ EXERCISES = (
                 lambda encode, ids: bool(_changed(encode, ids, 0)[1:].any()),
                 "you changed the first token and looked to its right: that is the past; change the last one (hint 1)",
             ),
-            Misconception("never", lambda encode, ids: False, "False for every encoder, and some do see it (hint 1)"),
+            Misconception(
+                "never",
+                lambda encode, ids: False,
+                "False for every encoder, and some do see it; if you wrote other = ids, both names are one tensor: "
+                "change a copy, ids.clone() (hint 1)",
+            ),
+            Misconception(
+                "only the first",
+                lambda encode, ids: bool(_changed(encode, ids, -1)[0]),
+                "you look at the first vector only; some encoders look just one token ahead (hint 2)",
+            ),
+            Misconception(
+                "only the last but one",
+                lambda encode, ids: bool(_changed(encode, ids, -1)[-2]),
+                "you look at the last vector but one only; in some encoders another one sees the end (hint 2)",
+            ),
         ),
-        cases=10,
-        show=lambda call: f"an encoder that reads {call[0].args[0]}, and {len(call[1])} ids",
+        cases=14,
+        show=lambda call: f"an encoder of the kind '{call[0].args[0]}', and {len(call[1])} ids",
     ),
 )

@@ -5,6 +5,7 @@ Writes only to a file that the learner names.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -54,7 +55,7 @@ def progress(file: str | os.PathLike | None = None) -> None:
     """
     global _file
     if file is not None:
-        path = Path(file)
+        path = Path(file).expanduser()
         for number, mark in _read(path).items():
             if _marks.get(number) != RIGHT:
                 _marks[number] = mark
@@ -84,6 +85,8 @@ def _table() -> str:
 
 
 def _read(path: Path) -> dict[str, str]:
+    if path.is_dir():
+        raise OSError(f"{path} is a folder; name a file in it, such as {path / 'progress.json'}.")
     if not path.exists():
         return {}
     try:
@@ -102,8 +105,10 @@ def _write(path: Path) -> None:
     draft = path.with_name(path.name + ".part")
     try:
         draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+        draft.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):  # a folder that cannot be written holds no draft either
+            draft.unlink()
         raise OSError(
             f"{path} cannot be written ({error.strerror}); name a file in a folder of yours. "
             "What you solved is still remembered in this session."
