@@ -18,19 +18,11 @@ from inside_bert import publish
 
 ROOT = Path(__file__).resolve().parents[1]
 SKIPS = {"nbval-ignore-output", "nbval-skip"}
-PLACES = [
-    str(ROOT),
-    str(Path.home()),
-    socket.gethostname(),
-    "/home/",
-    "/Users/",
-    "/root/",
-    "/tmp/",
-    "/content/",
-    "/var/",
-]
+PLACES = [str(ROOT), str(Path.home()), "/home/", "/Users/", "/root/", "/tmp/", "/content/", "/var/"]
 ADDRESS = re.compile(
-    "|".join(map(re.escape, PLACES)) + r"|[A-Z]:\\\\|(?:site|dist)-packages|/conda| at 0x[0-9a-f]{6,}|127\.0\.0\.1"
+    "|".join(map(re.escape, PLACES))
+    + rf"|\b{re.escape(socket.gethostname())}\b"
+    + r"|[A-Z]:\\\\|(?:site|dist)-packages|/conda| at 0x[0-9a-f]{6,}|127\.0\.0\.1"
 )
 CLOCK_OR_BAR = re.compile(r"\d+%\||it/s\b|s/it\b|\b\d+(\.\d+)? ?ms\b")
 MAXIMUM_KB = {"default": 300}
@@ -81,7 +73,8 @@ def test_most_outputs_are_compared(path):
 @every_lesson
 def test_stored_outputs_are_fit_to_be_read_anywhere(path):
     for cell in code_cells(path):
-        stored = json.dumps(cell.outputs)
+        readable = [{**output, "data": {**output.get("data", {}), "image/png": ""}} for output in cell.outputs]
+        stored = json.dumps(readable)
         assert not ADDRESS.search(stored), ADDRESS.search(stored)
         assert not CLOCK_OR_BAR.search(stored), CLOCK_OR_BAR.search(stored)
         for output in cell.outputs:
@@ -213,7 +206,7 @@ def run_suite_on(notebook, folder):
 
 
 @every_lesson
-@pytest.mark.parametrize("kind", ["text", "text/plain", "text/html"])
+@pytest.mark.parametrize("kind", ["text", "text/plain"])
 def test_one_number_changed_by_hand_fails(path, kind, tmp_path):
     notebook, shown = up_to_first_number(path, kind)
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)

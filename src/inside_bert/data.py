@@ -43,8 +43,8 @@ def data_folder() -> Path:
 def verify(relative: str, *, required: Sequence[str] = ()) -> Path:
     """Compare the files of one folder under `data/` with its `SHA256SUMS`; return the folder.
 
-    `required` names files that have to be among them. Raises `DamagedDataError` that names the first missing or changed file and what to do about it. A folder is
-    read once a session: files whose size and time have not changed since are not hashed again.
+    `required` names files that have to be among them. Raises `DamagedDataError` that names the first missing or
+    changed file and what to do about it. Files whose size and time have not changed since are not hashed again.
     """
     folder = data_folder() / relative
     sums = folder / CHECKSUMS
