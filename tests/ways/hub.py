@@ -85,13 +85,23 @@ def build(folder: Path) -> Path:
 
 def _bert(target: Path) -> None:
     import torch
+    import transformers
+    from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer, BertConfig, BertForPreTraining
+
+    transformers.utils.logging.disable_progress_bar()
 
     torch.manual_seed(0)
     config = BertConfig(
         hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96, inside_bert_stand_in=STAND_IN
     )
     BertForPreTraining(config).save_pretrained(target)
+    weights = load_file(target / "model.safetensors")  # LayerNorm has TensorFlow's names in the original
+    old_names = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in weights.items()
+    }
+    save_file(old_names, target / "model.safetensors", metadata={"format": "pt"})
     AutoTokenizer.from_pretrained(ROOT / "data" / "models" / "embedded-bert").save_pretrained(target)
 
 
