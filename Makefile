@@ -46,9 +46,7 @@ test-thrice: $(VENV)/.ready  ## all lessons three times in a row: is any cell fl
 	for turn in 1 2 3; do $(BIN)/python -m pytest notebooks || exit 1; done
 
 outputs: $(VENV)/.ready  ## run the lessons from top to bottom and store their outputs
-	INSIDE_BERT=embedded $(BIN)/jupyter nbconvert --to notebook --inplace --execute \
-	  --ExecutePreprocessor.record_timing=False \
-	  --ExecutePreprocessor.coalesce_streams=True --log-level WARN notebooks/*.ipynb
+	$(BIN)/python tests/ways/outputs.py $(LESSONS)
 
 lock: $(VENV)/.ready  ## resolve requirements.lock anew, for Python 3.10 to 3.13
 	$(BIN)/python -m pip install --quiet uv
