@@ -161,9 +161,7 @@ def test_addresses_are_the_one_of_pyproject(path):
     slug = publish.current_slug(ROOT)
     assert BADGE.format(slug=slug, name=path.name) in read(path).cells[0].source
     assert f'REPOSITORY = "https://github.com/{slug}"' in code_cells(path)[0].source
-    found = set(
-        re.findall(r"(?:github\.com|research\.google\.com/github)/([\w.-]+/[\w.-]*\w)", path.read_text("utf-8"))
-    )
+    found = set(re.findall(r"research\.google\.com/github/([\w.-]+/[\w.-]+)/blob", path.read_text("utf-8")))
     assert found == {slug}
 
 

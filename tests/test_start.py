@@ -186,14 +186,15 @@ print([(run.way, run.why) for run in (first, second, third)])
     assert result.stdout.strip() == str(expected), result.stderr
 
 
-@pytest.mark.parametrize("version, allowed", [("5.15.0", True), ("99.0", True), ("4.57.6", False)])
-def test_library_that_is_too_old(version, allowed, monkeypatch):
-    real = runtime.importlib.metadata.version
-    monkeypatch.setattr(runtime.importlib.metadata, "version", lambda n: version if n == "transformers" else real(n))
+@pytest.mark.parametrize("version, allowed", [("5.15.0", True), ("99.0", True), ("4.57.6", False), (None, False)])
+def test_library_that_is_too_old_or_missing(version, allowed, monkeypatch):
+    real = runtime._installed_version
+    monkeypatch.setattr(runtime, "_installed_version", lambda name: version if name == "transformers" else real(name))
     if allowed:
         runtime._check_versions()
     else:
-        with pytest.raises(RuntimeError, match="needs transformers<6,>=5.15, and 4.57.6 of it is installed. Run `make"):
+        said = f"needs transformers<6,>=5.15, and {version or 'no version'} of it is installed. Run `make lab`"
+        with pytest.raises(RuntimeError, match=said):
             runtime._check_versions()
 
 

@@ -200,23 +200,26 @@ def _cached(repository: str) -> bool:
 def _check_versions() -> None:
     """Raise `RuntimeError` for a library that is missing or older than the course needs (an old Colab runtime)."""
     from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
 
     for line in importlib.metadata.requires("inside-bert") or []:
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
-        try:
-            found = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            found = "no version"
-        oldest = [str(clause) for clause in requirement.specifier if clause.operator == ">="]
-        if found == "no version" or not Requirement(requirement.name + ",".join(oldest)).specifier.contains(
-            found, prereleases=True
-        ):
+        oldest = SpecifierSet(",".join(str(clause) for clause in requirement.specifier if clause.operator == ">="))
+        found = _installed_version(requirement.name)
+        if found is None or not oldest.contains(found, prereleases=True):
             raise RuntimeError(
-                f"The course needs {requirement}, and {found} of it is installed. Run `make lab` in the course's "
-                "folder; on Colab choose Runtime > Change runtime type > the latest runtime version."
+                f"The course needs {requirement}, and {found or 'no version'} of it is installed. Run `make lab` in "
+                "the course's folder; on Colab choose Runtime > Change runtime type > the latest runtime version."
             )
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _read_config(checkpoint: str):
