@@ -193,6 +193,7 @@ def test_equal(answer, expected, same):
         ([("a", 0.5), ("b", 0.123456)], [("a", 0.5), ("b", 0.7)], "answer[1][1]: expected 0.7, got 0.1235"),
         (7, [1], "expected a list, got 7"),
         (1, True, "expected True or False, got 1"),
+        (0.7358, 0.73584103, "expected 0.73584103, got 0.7358: is it rounded?"),
         ("18", 18.0, "expected a number, got '18'"),
         (False, 0, "expected a number, got False"),
         ({"a": 1}, {"b": 1}, "expected the keys ['b'], got ['a']"),
@@ -201,6 +202,28 @@ def test_equal(answer, expected, same):
 )
 def test_difference_names_what_is_off(answer, expected, said):
     assert difference(answer, expected) == said
+
+
+def test_an_answer_that_is_begun_and_not_finished():
+    exercise = exercises_of(0)["0.1"]
+    verdict = exercise.grade({**HEADS, "BertForMaskedLM": None})
+    assert (verdict.mark, verdict.message[:36]) == (UNTRIED, "not finished: an entry is still None")
+
+
+def test_inputs_of_1_2_are_what_the_tokenizer_makes():
+    import random
+
+    from transformers import AutoTokenizer
+
+    from inside_bert import data_folder
+
+    tokenizer = AutoTokenizer.from_pretrained(data_folder() / "models" / "embedded-bert")
+    for seed in range(100):
+        text, tokens, offsets = exercises_of(1)["1.2"].inputs(random.Random(seed))
+        encoded = tokenizer(text, return_offsets_mapping=True)
+        real = len(encoded["input_ids"])
+        assert tokens[:real] == encoded.tokens() and set(tokens[real:]) <= {"[PAD]"}
+        assert offsets[:real] == encoded["offset_mapping"] and set(offsets[real:]) <= {(0, 0)}
 
 
 def test_difference_can_keep_the_answer_to_itself():

@@ -75,7 +75,8 @@ class Exercise:
 
     def _grade_value(self, answer: Any) -> Verdict:
         if answer is None or _holds_none(answer):
-            return Verdict(UNTRIED, "not tried yet: put your answer in place of None, then run this cell again")
+            begun = "not finished: an entry is still None" if _holds_more_than_none(answer) else "not tried yet"
+            return Verdict(UNTRIED, f"{begun}: put your answer in place of None, then run this cell again")
         expected = self.reference()
         if equal(answer, expected):
             return Verdict(RIGHT, self.right)
@@ -166,11 +167,11 @@ def difference(answer: Any, expected: Any, *, reveal: bool = True, place: str = 
     )
     if not fits:
         return f"{where}expected {kind}, got {_short(answer)}"
-    return (
-        f"{where}expected {_short(expected)}, got {_short(answer)}"
-        if reveal
-        else f"{where}{_short(answer)} is not right"
-    )
+    if not reveal:
+        return f"{where}{_short(answer)} is not right"
+    if number and _short(answer) == _short(expected):
+        return f"{where}expected {expected}, got {answer}: is it rounded?"
+    return f"{where}expected {_short(expected)}, got {_short(answer)}"
 
 
 def _tensor_difference(answer: Any, expected: Any) -> str:
@@ -196,7 +197,7 @@ def _try(function: Callable, call: tuple) -> Any:
 
 
 def _where(error: Exception, function: Callable) -> str:
-    told = f"your function raised {type(error).__name__}: {error}"
+    told = f"your function raised {type(error).__name__}: {str(error) or 'no message'}"
     filename = getattr(getattr(function, "__code__", None), "co_filename", None)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == filename]
     return told + (f"\n  in its line `{frames[-1].line}`" if frames and frames[-1].line else "")
@@ -222,6 +223,11 @@ def _holds_none(answer: Any) -> bool:
     if isinstance(answer, dict):
         return any(_holds_none(value) for value in answer.values())
     return answer is None or (isinstance(answer, (list, tuple)) and any(_holds_none(item) for item in answer))
+
+
+def _holds_more_than_none(answer: Any) -> bool:
+    items = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, (list, tuple)) else ()
+    return any(item is not None for item in items)
 
 
 def _a(name: str) -> str:

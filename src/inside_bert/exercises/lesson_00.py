@@ -55,12 +55,12 @@ def _masked_batch(rng: random.Random) -> tuple:
 
 
 # 0.4 ---------------------------------------------------------------------------------------------------------------
-def _descend(loss_of, start, learning_rate, steps, *, keep_gradient=False, sign=-1.0):
+def _descend(loss_of, start, learning_rate, steps, *, keep_gradient=False, sign=-1.0, unit=False):
     x = start.clone().requires_grad_()
     for _ in range(steps):
         loss_of(x).backward()
         with torch.no_grad():
-            x += sign * learning_rate * x.grad
+            x += sign * learning_rate * (x.grad / x.grad.norm() if unit else x.grad)
         if not keep_gradient:
             x.grad = None
     return x.detach()
@@ -105,8 +105,7 @@ def _changed(encode, ids, place):
 
 def _encoder_and_ids(rng: random.Random) -> tuple:
     ids = torch.tensor([rng.randrange(VOCABULARY) for _ in range(rng.choice([4, 6, 9]))])
-    if rng.random() < 0.5:
-        ids[-1] = VOCABULARY - 1  # the largest id there is
+    ids[-1] = rng.choice([0, VOCABULARY - 1, int(ids[-1])])  # the smallest and the largest id there are
     return partial(_toy_encoder, rng.choice(KINDS), rng.randrange(10**6)), ids
 
 
@@ -228,6 +227,12 @@ EXERCISES = (
                 "gradients pile up",
                 partial(_descend, keep_gradient=True),
                 "each step uses the sum of all gradients so far; empty .grad after every step (hint 2)",
+            ),
+            Misconception(
+                "gradient of length one",
+                partial(_descend, unit=True),
+                "you divide by the gradient's length; a step is learning_rate times the gradient, however long it is "
+                "(hint 1)",
             ),
             Misconception(
                 "uphill",

@@ -23,7 +23,7 @@ WORDS = (  # as written, as pieces (with the length of each in the text)
     ("?", [("?", 1)]),
     ("[", [("[", 1)]),
     ("#", [("#", 1)]),
-    ("Pasar", [("pas", 3), ("##ar", 2)]),
+    ("PASAR", [("pas", 3), ("##ar", 2)]),
     ("a", [("a", 1)]),
 )
 
@@ -41,9 +41,11 @@ def _original_words(text, tokens, offsets):
 
 
 def _text_and_tokens(rng: random.Random) -> tuple:
-    text, tokens, offsets = "", ["[CLS]"], [(0, 0)]
+    text, tokens, offsets, last = "", ["[CLS]"], [(0, 0)], ""
     for word, pieces in rng.sample(WORDS, rng.choice([4, 5, 6])):
-        text += " " * (rng.choice([0, 1, 3]) if text else 0)
+        spaces = rng.choice([0, 1, 3]) if {word, last} & {"?", "[", "#"} else rng.choice([1, 3])
+        text += " " * (spaces if text else 0)
+        last = word
         end = len(text)
         text += word
         for piece, length in pieces:
@@ -124,7 +126,7 @@ def _windows(ids, max_length, overlap, *, room=2, step=None, stop_early=True, ke
         if start + size >= len(ids) and stop_early:
             return windows
         start += move
-        if start >= len(ids):
+        if start >= len(ids) and not stop_early:
             return windows
 
 
@@ -182,6 +184,13 @@ EXERCISES = (
                     + [""] * sum(token in ("[SEP]", "[PAD]") for token in tokens)
                 ),
                 "the words are right; leave out what the tokenizer added (hint 3)",
+            ),
+            Misconception(
+                "padding kept",
+                lambda text, tokens, offsets: (
+                    _original_words(text, tokens, offsets) + [""] * sum(token == "[PAD]" for token in tokens)
+                ),
+                "the empty words at the end are [PAD]; all added tokens have the offsets (0, 0) (hint 3)",
             ),
             Misconception(
                 "unknown words dropped",
@@ -327,6 +336,13 @@ EXERCISES = (
                 lambda ids, max_length, overlap: _windows(ids, max_length, overlap, step=lambda size, overlap: overlap),
                 "each window starts `overlap` ids after the one before; it should *share* that many with it, so the "
                 "step is size - overlap (hint 2)",
+            ),
+            Misconception(
+                "special tokens counted in the step",
+                lambda ids, max_length, overlap: _windows(
+                    ids, max_length, overlap, step=lambda size, overlap: size + 2 - overlap
+                ),
+                "your step counts [CLS] and [SEP] as text; it is size - overlap, with the size of hint 1 (hint 2)",
             ),
             Misconception(
                 "short text forgotten",
