@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 
-from inside_bert import data_folder, read_texts, read_words, verify
+from inside_bert import data_folder, read_pairs, read_texts, read_words, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
@@ -21,7 +22,7 @@ every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: fol
 
 def test_the_checkout_serves_its_own_data():
     assert data_folder() == DATA
-    assert {folder.name for folder in FOLDERS} >= {"embedded-bert", "texts", "words"}
+    assert {folder.name for folder in FOLDERS} >= {"embedded-bert", "pairs", "texts", "words"}
 
 
 @every_folder
@@ -154,3 +155,53 @@ def test_words():
 
 def test_words_are_what_the_tool_makes():
     assert tool("make_word_list").words() == read_words()
+
+
+# pairs -------------------------------------------------------------------------------------------------------------
+GRADES = range(6)
+PAIR_KINDS = {  # kind: the grades that it may have
+    "plain": set(GRADES),
+    "paraphrase": {4, 5},
+    "word trap": {0, 1, 2},
+    "order": {2, 3},
+}
+
+
+def words_of(sentence):
+    return re.findall(r"[\w'-]+", sentence.lower())
+
+
+def test_pairs():
+    table = read_pairs()
+    assert list(table.columns) == ["id", "similarity", "kind", "first", "second"]
+    assert list(table["id"]) == [f"pair-{number:03d}" for number in range(1, 97)]
+    assert table["similarity"].value_counts().to_dict() == {grade: 16 for grade in GRADES}
+    assert set(table["kind"]) == set(PAIR_KINDS)
+    for kind, grades in PAIR_KINDS.items():
+        assert set(table.loc[table["kind"] == kind, "similarity"]) <= grades, kind
+
+
+def test_sentences_of_pairs():
+    table = read_pairs()
+    sentences = [*table["first"], *table["second"]]
+    assert len({sentence.lower() for sentence in sentences}) == len(sentences) == 192
+    for sentence in sentences:
+        assert 5 <= len(sentence.split()) <= 16, sentence
+        assert sentence == sentence.strip() and sentence[-1] in ".?!", sentence
+
+
+def test_pairs_of_kind_order_share_every_word():
+    table = read_pairs()
+    for pair in table[table["kind"] == "order"].itertuples():
+        assert Counter(words_of(pair.first)) == Counter(words_of(pair.second)), pair.id
+
+
+def test_card_of_pairs_counts_what_the_file_holds():
+    table = read_pairs()
+    card = (DATA / "pairs" / "README.md").read_text("utf-8")
+    lengths = [len(sentence.split()) for sentence in [*table["first"], *table["second"]]]
+    assert f"{len(table)} pairs of short English sentences, {min(lengths)} to {max(lengths)} words each" in card
+    for kind in [*PAIR_KINDS, "all"]:
+        rows = table if kind == "all" else table[table["kind"] == kind]
+        counts = [int((rows["similarity"] == grade).sum()) for grade in GRADES]
+        assert f"| {kind} | {' | '.join(str(n) for n in [*counts, len(rows)])} |" in card

@@ -4,7 +4,7 @@ Importing this package touches neither the network nor torch; `start()` does the
 """
 
 from inside_bert.checks import check, check_shape, expect_error, largest_difference
-from inside_bert.data import DamagedDataError, data_folder, read_texts, read_words, verify
+from inside_bert.data import DamagedDataError, data_folder, read_pairs, read_texts, read_words, verify
 from inside_bert.exercises import check_exercise, progress
 from inside_bert.inputs import encode
 from inside_bert.runtime import HubUnavailableError, Run, start
@@ -22,6 +22,7 @@ __all__ = [
     "expect_error",
     "largest_difference",
     "progress",
+    "read_pairs",
     "read_texts",
     "read_words",
     "show_figure",

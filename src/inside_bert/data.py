@@ -82,6 +82,17 @@ def read_texts(kinds: list[str] | None = None) -> pandas.DataFrame:
     return table[table["kind"].isin(kinds)].reset_index(drop=True)
 
 
+def read_pairs() -> pandas.DataFrame:
+    """Return the course's own pairs of sentences as a table `id, similarity, kind, first, second`.
+
+    `similarity` is a whole number from 0 (unrelated) to 5 (same meaning), the scale of SemEval STS; `kind` says how the
+    pair is made: plain, paraphrase, word trap or order. Raises `DamagedDataError` for a damaged file.
+    """
+    import pandas
+
+    return pandas.read_csv(verify("pairs") / "pairs.csv", keep_default_na=False)
+
+
 def read_words() -> list[str]:
     """Return the course's word list: distinct words, common and rare, whole and made of many pieces.
 
