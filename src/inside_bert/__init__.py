@@ -3,6 +3,7 @@
 Importing this package touches neither the network nor torch; `start()` does the rest.
 """
 
+from inside_bert.attention_views import head_view, load_view_scripts, model_view, neuron_view
 from inside_bert.checks import check, check_shape, expect_error, largest_difference
 from inside_bert.data import DamagedDataError, data_folder, read_pairs, read_texts, read_words, verify
 from inside_bert.exercises import check_exercise, progress
@@ -20,7 +21,11 @@ __all__ = [
     "data_folder",
     "encode",
     "expect_error",
+    "head_view",
     "largest_difference",
+    "load_view_scripts",
+    "model_view",
+    "neuron_view",
     "progress",
     "read_pairs",
     "read_texts",
