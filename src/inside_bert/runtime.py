@@ -32,6 +32,7 @@ T = TypeVar("T")
 KNOWN_NOTICES = (
     "LOAD REPORT",  # lesson 00 prints missing_keys
     "Token indices sequence length is longer than",  # lesson 01 shows the 512 limit
+    "`sdpa` attention does not support `output_attentions=True`",  # lesson 03 shows what comes of it
 )
 SHOWN_VERSIONS = ("torch", "transformers", "tokenizers", "datasets", "huggingface_hub", "numpy", "pandas")
 
