@@ -20,7 +20,7 @@ define install_cpu_torch
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-offline test-colab test-full test-thrice outputs lock clean
+.PHONY: help lab test test-offline test-browser test-colab test-full test-thrice outputs lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,13 @@ test: $(VENV)/.ready  ## set everything up and run unit tests, all lessons (outp
 
 test-offline: $(VENV)/.ready  ## the same, in a network namespace without any network (Linux)
 	$(BIN)/python tests/ways/offline.py $(ARGS)
+
+test-browser: $(VENV)/.browser  ## lesson 03 in headless Chromium, no network: every view drawn and used (Linux)
+	@if ! command -v chromedriver >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core || \
+	  echo "apt-get could not install Chromium"; fi
+	$(BIN)/python tests/ways/browser.py $(ARGS)
 
 test-colab: $(VENV)/.ready $(COLAB_VENV)/.ready  ## all lessons as Colab opens them: only the .ipynb, Colab's versions
 	$(BIN)/python tests/ways/colab.py --environment $(COLAB_VENV)
@@ -67,6 +74,11 @@ $(VENV)/.ready: requirements.lock requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@mkdir -p $(LAB_SETTINGS) && printf '%s\n' $(QUIET_LAB) > $(LAB_SETTINGS)/overrides.json
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock "$$($(BIN)/python -I -c \
+	  "import importlib.metadata as m; print(*(r.split(';')[0] for r in m.requires('inside-bert') if 'browser' in r))")"
 	@touch $@
 
 $(COLAB_VENV)/.ready: tests/ways/colab-versions.txt requirements.lock

@@ -41,18 +41,26 @@ def prove_that_there_is_no_network() -> None:
     print(f"no network here: interfaces {interfaces}, a connection to {ELSEWHERE[0]} fails ({refused.strerror})")
 
 
-def main() -> int:
+def run_again_without_network() -> int | None:
+    """Run this program again in an empty network namespace and return its exit status; inside, return None."""
     if os.environ.get("INSIDE_BERT_UNSHARED"):
         bring_up_loopback()
         prove_that_there_is_no_network()
-        os.chdir(ROOT)
-        os.execv(sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]])
+        return None
     unshare = shutil.which("unshare")
     if not unshare or subprocess.run([unshare, "-rn", "true"], capture_output=True).returncode:
         print("this machine cannot make a network namespace (unshare -rn), so nothing can be proven here")
         return 1
     again = [unshare, "-rn", sys.executable, *sys.argv]
     return subprocess.run(again, env={**os.environ, "INSIDE_BERT_UNSHARED": "1"}).returncode
+
+
+def main() -> int:
+    status = run_again_without_network()
+    if status is not None:
+        return status
+    os.chdir(ROOT)
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
