@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import textwrap
 
@@ -276,6 +277,21 @@ def test_unknown_exercise():
     for number in ("9.9", "0.9", "nonsense", "-1.2"):
         with pytest.raises(KeyError, match="there is no exercise"):
             check_exercise(number, None)
+
+
+def test_changing_what_is_given_is_told():
+    """3.4 asks to leave the tensor as it is."""
+
+    def in_place(joined, head, heads):
+        size = joined.shape[-1] // heads
+        joined[..., head * size : (head + 1) * size] = 0
+        return joined
+
+    exercise = exercises_of(3)["3.4"]
+    verdict = exercise.grade(in_place)
+    assert verdict.mark == WRONG and "changed what it was given" in verdict.message
+    heads = [exercise.inputs(random.Random(f"3.4 {case}"))[1] for case in range(exercise.cases)]
+    assert 0 in heads and max(heads) > 1
 
 
 def test_progress_counts_and_a_solved_exercise_stays_solved(capsys):

@@ -54,6 +54,7 @@ class Exercise:
     inputs: Callable[[random.Random], tuple] | None = None
     misconceptions: tuple[Misconception, ...] = ()
     cases: int = 6
+    keeps_inputs: bool = False  # does the task say that what is handed in has to stay as it is?
     objection: Callable[[Any], str | None] = field(default=lambda answer: None)
     show: Callable[[tuple], str] = field(default=lambda arguments: ", ".join(_short(a) for a in arguments))
 
@@ -89,10 +90,13 @@ class Exercise:
         calls = [self.inputs(random.Random(f"{self.number} {case}")) for case in range(self.cases)]
         answers: list[Any] = []
         for call in calls:
+            given = copy.deepcopy(call)
             try:
-                answers.append(function(*copy.deepcopy(call)))
+                answers.append(function(*given))
             except Exception as error:  # the learner's mistake, whatever it is: told, not hidden
                 return Verdict(WRONG, f"{_where(error, function)}\n  it was called with {self.show(call)}")
+            if self.keeps_inputs and not equal(given, call):
+                return Verdict(WRONG, "your function changed what it was given; work on a copy, such as x.clone()")
         if all(answer is None for answer in answers):
             return Verdict(UNTRIED, "not tried yet: the function returns None (or is a `return` missing?)")
         expected = [self.reference(*copy.deepcopy(call)) for call in calls]

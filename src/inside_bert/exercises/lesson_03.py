@@ -41,6 +41,14 @@ def _roll(attentions, *, residual=0.5, left=True, heads=lambda weights: weights.
     return result
 
 
+def _roll_from_the_start(attentions):
+    identity = torch.eye(attentions[0].shape[-1])
+    result = identity
+    for weights in attentions:
+        result = 0.5 * weights.mean(0) @ result + 0.5 * identity
+    return result
+
+
 def _layers(rng: random.Random) -> tuple:
     layers, heads, tokens = rng.choice([(2, 3, 5), (3, 2, 4), (4, 4, 6)])
     return ([_attention(rng, heads, tokens, tokens) for _ in range(layers)],)
@@ -57,7 +65,7 @@ def _without_head(joined, head, heads):
 def _joined(rng: random.Random) -> tuple:
     texts, tokens, heads, size = rng.choice([(2, 5, 3, 4), (1, 4, 4, 6), (3, 3, 5, 2)])
     generator = torch.Generator().manual_seed(rng.randrange(10**6))
-    return torch.randn(texts, tokens, heads * size, generator=generator), rng.randrange(1, heads), heads
+    return torch.randn(texts, tokens, heads * size, generator=generator), rng.choice([0, rng.randrange(heads)]), heads
 
 
 def _zero(joined, places):
@@ -85,6 +93,12 @@ def _spearman(first, second):
     return _correlation(_ranks(first), _ranks(second))
 
 
+def _kendall(first, second):
+    pairs = [(a, b) for b in range(len(first)) for a in range(b)]
+    signs = [1 if (first[a] - first[b]) * (second[a] - second[b]) > 0 else -1 for a, b in pairs]
+    return sum(signs) / len(pairs)
+
+
 def _two_lists(rng: random.Random) -> tuple:
     size = rng.choice([5, 8, 12])
     first = [round(rng.lognormvariate(0, 1.5), 4) + n * 1e-5 for n in range(size)]
@@ -99,12 +113,17 @@ EXERCISES = (
         "warm-up",
         4,
         lambda: [1.0, 0.0, 0.5],
-        "right: everything alike is 1, a single token is 0, and two of four are half of the way in bits",
+        "right: all alike is 1, a single token is 0, and log 2 is half of log 4",
         misconceptions=(
             Misconception(
                 "turned round",
                 [0.0, 1.0, 0.5],
                 "turned round: entropy is large when the weight is spread, not when it is gathered (hint 1)",
+            ),
+            Misconception(
+                "entropies in nats",
+                [1.3862943611198906, 0.0, 0.6931471805599453],
+                "those are the entropies; divide them by the largest, log 4 (hint 1)",
             ),
             Misconception(
                 "entropies in bits", [2.0, 0.0, 1.0], "those are the entropies in bits; divide by the largest (hint 1)"
@@ -144,6 +163,13 @@ EXERCISES = (
                 "the next token",
                 lambda weights, mask: _previous(weights, mask, offset=1),
                 "that is the weight on the *next* token; the previous one lies below the diagonal, at offset -1",
+            ),
+            Misconception(
+                "without [SEP]",
+                lambda weights, mask: _previous(
+                    weights, mask * (torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True) - 1)
+                ),
+                "you leave out the row of [SEP]; in this task it counts",
             ),
             Misconception(
                 "divided by all",
@@ -195,6 +221,11 @@ EXERCISES = (
                 "wrong order",
                 lambda attentions: _roll(attentions, left=False),
                 "the layers are multiplied in the wrong order: later ones stand to the left (hint 2)",
+            ),
+            Misconception(
+                "residual to the first vectors",
+                lambda attentions: _roll_from_the_start(attentions),
+                "your residual adds the identity at every step; it adds what came out of the layer below (hint 2)",
             ),
             Misconception(
                 "not halved",
@@ -270,6 +301,8 @@ EXERCISES = (
                 "you silence the head before: they are counted from 0 (hint 1)",
             ),
         ),
+        cases=10,
+        keeps_inputs=True,
         show=lambda call: f"joined of shape {tuple(call[0].shape)}, head={call[1]}, heads={call[2]}",
     ),
     Exercise(
@@ -303,6 +336,11 @@ EXERCISES = (
                     / sum(a * a for a in _ranks(first))
                 ),
                 "the means are not subtracted, so everything looks alike (hint 2)",
+            ),
+            Misconception(
+                "Kendall's tau",
+                lambda first, second: _kendall(first, second),
+                "that is Kendall's tau, which counts pairs in order; Spearman's is the correlation of ranks (hint 2)",
             ),
             Misconception(
                 "share of equal ranks",
