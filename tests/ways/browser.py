@@ -520,7 +520,8 @@ def open_in_lab(page: Page, address: str, notebook: nbformat.NotebookNode) -> No
     """Open a notebook and wait until all its code cells are on the page and the kernel is ready."""
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     page.driver.get(address)
-    page.wait(lambda: len(prompts(page)) == cells, 60, f"JupyterLab does not show {cells} code cells")
+    # JupyterLab puts cells on the page when it has nothing else to do, about one a second
+    page.wait(lambda: len(prompts(page)) == cells, 300, f"JupyterLab does not show {cells} code cells")
     page.wait(lambda: idle(page), 60, "no kernel")
 
 

@@ -105,7 +105,7 @@ class Exercise:
             objections = [said for said in map(self.objection, answers) if said]
             return Verdict(WRONG, objections[0]) if objections else Verdict(RIGHT, self.right)
         for mistake in self.misconceptions:
-            if all(equal(answers[n], _try(mistake.answer, calls[n])) for n in range(self.cases)):
+            if all(equal(answers[n], _try(mistake.answer, calls[n]), nan=True) for n in range(self.cases)):
                 return Verdict(WRONG, mistake.diagnosis)
         first = wrong[0]
         return Verdict(
@@ -115,8 +115,10 @@ class Exercise:
         )
 
 
-def equal(answer: Any, expected: Any) -> bool:
+def equal(answer: Any, expected: Any, *, nan: bool = False) -> bool:
     """Compare nested answers: text and whole numbers exactly, other numbers within `TOLERANCE`, NaN never.
+
+    With `nan`, NaN in an array equals NaN: so a mistake that makes them is known by name.
 
     A list may be given as a tuple, an array or a tensor, and a whole number as a float (``135.0``).
     """
@@ -126,11 +128,11 @@ def equal(answer: Any, expected: Any) -> bool:
             return False
         import numpy
 
-        return bool(numpy.allclose(mine, other, atol=TOLERANCE, rtol=TOLERANCE))
+        return bool(numpy.allclose(mine, other, atol=TOLERANCE, rtol=TOLERANCE, equal_nan=nan))
     answer = _plain(answer)
     if isinstance(expected, (list, tuple)):
         same = isinstance(answer, (list, tuple)) and len(answer) == len(expected)
-        return same and all(equal(a, b) for a, b in zip(answer, expected))
+        return same and all(equal(a, b, nan=nan) for a, b in zip(answer, expected))
     if isinstance(expected, dict):
         same = isinstance(answer, dict) and answer.keys() == expected.keys()
         return same and all(equal(answer[key], expected[key]) for key in expected)

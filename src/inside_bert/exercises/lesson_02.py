@@ -82,7 +82,7 @@ EXERCISES = (
             Misconception(
                 "shares of the scores",
                 [0.0, 1 / 3, 2 / 3],
-                "those are shares of the scores; softmax takes shares of their exponentials (hint 1)",
+                "those are shares of the scores (or exp(0) taken as 0, but it is 1); softmax takes shares of exponentials (hint 1)",
             ),
             Misconception(
                 "the exponentials",
@@ -93,6 +93,18 @@ EXERCISES = (
                 "the largest alone",
                 [0.0, 0.0, 1.0],
                 "that is argmax: softmax gives every key a share (hint 1)",
+            ),
+            Misconception(
+                "rounded", [0.143, 0.286, 0.571], "nearly: these are rounded; write fractions, such as 1 / 3"
+            ),
+            Misconception(
+                "rounded to four", [0.1429, 0.2857, 0.5714], "nearly: these are rounded; write fractions, such as 1 / 3"
+            ),
+            Misconception(
+                "turned round", [4 / 7, 2 / 7, 1 / 7], "turned round: the largest score gets the largest share (hint 1)"
+            ),
+            Misconception(
+                "divided by the largest", [1 / 4, 1 / 2, 1.0], "you divide by the largest; divide by the sum (hint 2)"
             ),
             Misconception("equal shares", [1 / 3] * 3, "equal shares belong to equal scores (hint 1)"),
         ),
@@ -152,6 +164,21 @@ EXERCISES = (
                 "the scores are scaled, but no softmax makes shares of them (hint 2)",
             ),
             Misconception(
+                "weights and context",
+                lambda q, k, v: ((q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1), _attend(q, k, v)),
+                "you return a pair; the task asks for the context alone",
+            ),
+            Misconception(
+                "context and weights",
+                lambda q, k, v: (_attend(q, k, v), (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)),
+                "you return a pair; the task asks for the context alone",
+            ),
+            Misconception(
+                "scaled after the softmax",
+                lambda q, k, v: (q @ k.transpose(-2, -1)).softmax(dim=-1) * q.shape[-1] ** -0.5 @ v,
+                "you divide the weights; divide the scores, before the softmax (hint 1)",
+            ),
+            Misconception(
                 "the weights",
                 lambda q, k, v: (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1),
                 "those are the weights; the task asks for the context, weights @ values",
@@ -172,6 +199,11 @@ EXERCISES = (
                 "one view",
                 lambda hidden, heads: hidden.view(hidden.shape[0], heads, hidden.shape[1], -1),
                 "that is the bug: numbers of several tokens share a row (hint 1)",
+            ),
+            Misconception(
+                "exchanged before cutting",
+                lambda hidden, heads: hidden.transpose(1, 2).reshape(hidden.shape[0], heads, hidden.shape[1], -1),
+                "you exchange axes before cutting, so numbers leave their token: cut first (hint 2)",
             ),
             Misconception(
                 "axes not exchanged",
@@ -225,6 +257,21 @@ EXERCISES = (
                 lambda hidden, mask: (hidden * mask[..., None]).sum(dim=1) / mask.sum(),
                 "you divide by the tokens of the whole batch; each text has its own number (hint 2)",
             ),
+            Misconception(
+                "the padding",
+                lambda hidden, mask: _mean(hidden, 1 - mask),
+                "you average the padding: in the mask 1 means token",
+            ),
+            Misconception(
+                "without [SEP]",
+                lambda hidden, mask: _mean(hidden, mask * (torch.arange(mask.shape[1]) < mask.sum(1, keepdim=True) - 1)),
+                "the mean is right but for [SEP], which counts as a token here",
+            ),
+            Misconception(
+                "the largest",
+                lambda hidden, mask: hidden.masked_fill(mask[..., None] == 0, -torch.inf).amax(dim=1),
+                "that is the largest of each number over the tokens; the task asks for their mean (hint 2)",
+            ),
             Misconception("the vector at [CLS]", lambda hidden, mask: hidden[:, 0], "that is the vector at [CLS]"),
             Misconception(
                 "without [CLS]",
@@ -252,6 +299,19 @@ EXERCISES = (
                 "equal shares for an empty text",
                 lambda scores, mask: scores.masked_fill(~_visible(mask), torch.finfo(scores.dtype).min).softmax(-1),
                 "all is right but the empty text: its weights are equal shares, and should be 0 (hint 2)",
+            ),
+            Misconception(
+                "a row of -inf",
+                lambda scores, mask: scores.masked_fill(~_visible(mask), -torch.inf).softmax(-1),
+                "an empty text is a row of −∞ alone: its softmax is NaN, and NaN times 0 is still NaN (hint 2)",
+            ),
+            Misconception(
+                "renormalized afterwards",
+                lambda scores, mask: (
+                    (scores.softmax(-1) * _visible(mask))
+                    / (scores.softmax(-1) * _visible(mask)).sum(-1, keepdim=True).clamp_min(1e-9)
+                ),
+                "right for small scores; with large ones the tokens' shares vanish beside the padding's (hint 3)",
             ),
             Misconception(
                 "weights zeroed afterwards",
