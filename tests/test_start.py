@@ -346,6 +346,8 @@ def test_installed_versions_are_within_the_ranges_of_requirements():
         "datasets",
     }
     for requirement in needed:
+        if "browser" in str(requirement.marker):  # only `make test-browser` installs it
+            continue
         assert requirement.specifier.contains(version(requirement.name), prereleases=True), requirement
 
 
