@@ -265,7 +265,7 @@ def _refuse_too_large(
     """Raise `ValueError` for what would stop a browser for long or fill the notebook."""
     stored = sum(array.size for array in arrays.values())
     if lines > LINES:
-        fault = f"would draw {lines:,} lines at once, and a browser stands still for more than {LINES:,}"
+        fault = f"would draw {lines:,} lines at once; above {LINES:,} a browser reacts late, or not at all"
         fits = LINES * len(layers) // lines if draws_all_layers else 0  # of the others, one layer is on show anyway
     elif stored > BYTES:
         fault = f"would store {stored:,} numbers in the notebook, more than {BYTES:,}"
