@@ -16,6 +16,7 @@ PICTURES = {"image/png", "image/jpeg"}
 def pytest_configure(config):
     os.environ["INSIDE_BERT"] = "embedded"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # outputs were stored on a CPU
+    os.environ["INSIDE_BERT_LIVE"] = "no"  # nbval cannot follow a picture that changes while a cell runs
     os.environ.pop("INSIDE_BERT_DATA", None)
     config.lesson_tally = defaultdict(lambda: defaultdict(float))
 

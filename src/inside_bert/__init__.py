@@ -5,16 +5,18 @@ Importing this package touches neither the network nor torch; `start()` does the
 
 from inside_bert.attention_views import head_view, load_view_scripts, model_view, neuron_view
 from inside_bert.checks import check, check_shape, expect_error, largest_difference
-from inside_bert.data import DamagedDataError, data_folder, read_pairs, read_texts, read_words, verify
+from inside_bert.data import DamagedDataError, data_folder, read_pairs, read_stories, read_texts, read_words, verify
 from inside_bert.exercises import check_exercise, progress
 from inside_bert.inputs import encode
 from inside_bert.runtime import HubUnavailableError, Run, start
 from inside_bert.show import show_figure, show_table, show_tokens
+from inside_bert.training import Watch
 
 __all__ = [
     "DamagedDataError",
     "HubUnavailableError",
     "Run",
+    "Watch",
     "check",
     "check_exercise",
     "check_shape",
@@ -28,6 +30,7 @@ __all__ = [
     "neuron_view",
     "progress",
     "read_pairs",
+    "read_stories",
     "read_texts",
     "read_words",
     "show_figure",

@@ -93,6 +93,15 @@ def read_pairs() -> pandas.DataFrame:
     return pandas.read_csv(verify("pairs") / "pairs.csv", keep_default_na=False)
 
 
+def read_stories() -> list[list[str]]:
+    """Return the course's own simple stories, each as the list of its sentences in order.
+
+    Raises `DamagedDataError` for a damaged file.
+    """
+    text = (verify("stories") / "stories.txt").read_text(encoding="utf-8")
+    return [story.splitlines() for story in text.strip().split("\n\n")]
+
+
 def read_words() -> list[str]:
     """Return the course's word list: distinct words, common and rare, whole and made of many pieces.
 
