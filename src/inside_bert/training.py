@@ -32,6 +32,7 @@ class Watch:
         self.done = 0
         self.live = os.environ.get("INSIDE_BERT_LIVE", "").strip().lower() not in ("no", "0", "off", "false")
         self._began = self._drawn = time.monotonic()
+        self._drew = False
 
     def __enter__(self) -> Watch:
         self._began = self._drawn = time.monotonic()
@@ -49,7 +50,7 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.live and kind is None:  # after an error or an interruption the last picture stays to be looked at
+        if self._drew and kind is None:  # after an error or an interruption the last picture stays to be looked at
             clear_output()
 
     def line(self) -> str:
@@ -63,7 +64,8 @@ class Watch:
     def _draw(self) -> None:
         import matplotlib.pyplot as plt
 
-        clear_output(wait=True)
+        self._drew = True
+        clear_output(wait=True)  # also what the cell printed before
         print(self.line())
         if self.history:
             name, values = next(iter(self.history.items()))

@@ -18,6 +18,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 def main(arguments: list[str]) -> None:
     os.environ["INSIDE_BERT"] = "embedded"
+    os.environ["INSIDE_BERT_LIVE"] = "no"  # what stays is the same, and the tests run in this way
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     for path in [Path(argument) for argument in arguments] or sorted(NOTEBOOKS.glob("*.ipynb")):
         lesson = nbformat.read(path, as_version=4)
