@@ -20,7 +20,7 @@ define install_cpu_torch
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-offline test-browser test-colab test-full test-thrice outputs lock clean
+.PHONY: help lab test test-offline test-browser test-colab test-full test-card test-thrice outputs lock clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-colab: $(VENV)/.ready $(COLAB_VENV)/.ready  ## all lessons as Colab opens t
 
 test-full: $(VENV)/.ready  ## all lessons in the full way, against a hub on this machine with stand-in weights
 	$(BIN)/python tests/ways/full.py
+
+test-card: $(VENV)/.ready  ## measure the embedded model again: does every figure of its card come out? (10 minutes)
+	$(BIN)/python tests/ways/card.py $(ARGS)
 
 test-thrice: $(VENV)/.ready  ## all lessons three times in a row: is any cell flaky?
 	for turn in 1 2 3; do $(BIN)/python -m pytest notebooks || exit 1; done
