@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 
-from inside_bert import data_folder, read_pairs, read_texts, read_words, verify
+from inside_bert import data_folder, read_pairs, read_stories, read_texts, read_words, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
@@ -205,3 +205,28 @@ def test_card_of_pairs_counts_what_the_file_holds():
         rows = table if kind == "all" else table[table["kind"] == kind]
         counts = [int((rows["similarity"] == grade).sum()) for grade in GRADES]
         assert f"| {kind} | {' | '.join(str(n) for n in [*counts, len(rows)])} |" in card
+
+
+# stories -----------------------------------------------------------------------------------------------------------
+def test_stories_are_what_their_card_says():
+    card = (DATA / "stories" / "README.md").read_text(encoding="utf-8")
+    stories = read_stories()
+    sentences = [sentence for story in stories for sentence in story]
+    lengths = [len(story) for story in stories]
+    words = sum(len(sentence.split()) for sentence in sentences)
+    assert f"{len(stories)} stories of {min(lengths)} to {max(lengths)} sentences" in card
+    assert f"{len(sentences):,} sentences and {words:,} words" in card
+    found = {word for sentence in sentences for word in re.findall(r"[a-z']+", sentence.lower())}
+    assert f"{len(found):,} of them different" in card
+
+
+def test_no_sentence_of_a_story_occurs_twice():
+    counts = Counter(sentence for story in read_stories() for sentence in story)
+    assert max(counts.values()) == 1
+
+
+def test_stories_are_plain_text_in_short_sentences():
+    for story in read_stories():
+        for sentence in story:
+            assert re.fullmatch(r"[A-Za-z ,.?!\"']+", sentence), sentence
+            assert 4 <= len(sentence.split()) <= 16 and sentence[-1] in ".?!\""

@@ -26,6 +26,7 @@ ADDRESS = re.compile(
 )
 CLOCK_OR_BAR = re.compile(r"\d+%\||it/s\b|s/it\b|\b\d+(\.\d+)? ?ms\b")
 MAXIMUM_KB = {"default": 300, "03_attention_visualization": 488}  # 500,000 bytes, the views and their scripts included
+NOT_COMPARED = {"default": 3, "04_mlm_and_nsp": 5}  # cells; 04 trains, and the digits of a training depend on the machine
 BADGE = "https://colab.research.google.com/github/{slug}/blob/main/notebooks/{name}"
 
 every_lesson = pytest.mark.parametrize("path", lessons(), ids=lambda path: path.stem)
@@ -67,7 +68,7 @@ def test_what_is_not_compared_has_a_reason(path):
 def test_most_outputs_are_compared(path):
     cells = [cell for cell in code_cells(path) if cell.outputs]
     compared = [cell for cell in cells if not tags(cell) & SKIPS and comparable_outputs(cell)]
-    assert len(compared) >= len(cells) - 3
+    assert len(compared) >= len(cells) - NOT_COMPARED.get(path.stem, NOT_COMPARED["default"])
 
 
 @every_lesson

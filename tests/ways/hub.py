@@ -77,7 +77,8 @@ configs:
 
 def build(folder: Path) -> Path:
     """Fill `folder` with ``models/OWNER/NAME`` and ``datasets/OWNER/NAME``; return it."""
-    _bert(folder / "models" / "google-bert" / "bert-base-uncased")
+    for name in ("bert-base-uncased", "bert-base-multilingual-cased"):  # the second: lesson 04, with the first's words
+        _bert(folder / "models" / "google-bert" / name)
     _imdb(folder / "datasets" / "stanfordnlp" / "imdb")
     _squad(folder / "datasets" / "rajpurkar" / "squad")
     return folder

@@ -141,7 +141,9 @@ def equal(answer: Any, expected: Any, *, nan: bool = False) -> bool:
     if isinstance(expected, (int, float)):
         if not isinstance(answer, (int, float)):
             return False
-        return answer == expected if isinstance(expected, int) else abs(answer - expected) <= TOLERANCE
+        if isinstance(expected, int):
+            return answer == expected
+        return abs(answer - expected) <= TOLERANCE * max(1.0, abs(expected))
     return type(answer) is type(expected) and answer == expected
 
 
