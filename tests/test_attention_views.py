@@ -606,7 +606,7 @@ def test_too_many_lines_in_one_layer(kind):
     """Then no choice of layers helps, and none is advised."""
     attention = random_attention(tokens=71)
     for layers in (None, [2]):
-        with pytest.raises(ValueError, match=r"lines at once, .* for more than 60,000. Show a shorter text\.$"):
+        with pytest.raises(ValueError, match=r"lines at once; above 60,000 a browser .*\. Show a shorter text\.$"):
             kind(attention, names(71), include_layers=layers)
 
 
