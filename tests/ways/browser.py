@@ -3,8 +3,8 @@
 JupyterLab, its kernel and Chromium all run inside a network namespace without any network. The lesson is shown in five
 ways: in JupyterLab, where all cells are run through the menu; in JupyterLab again, from the outputs that were saved; as
 the HTML file that nbconvert makes, with and without its CDN addresses; and each output in a frame, as in Colab. In each
-of them every view has to draw all its lines and to answer to hovering, clicking and its menus, every picture has to be there,
-and neither the console nor the list of requests may hold anything that is not expected. Needs the optional
+of them every view has to draw all its lines and to answer to hovering, clicking and its menus, every picture has to be
+there, and neither the console nor the list of requests may hold anything that is not expected. Needs the optional
 requirements `.[browser]` and Debian's `chromium` and `chromium-driver`. Writes `screenshots/` and nothing else.
 
 Usage: python tests/ways/browser.py [NOTEBOOK]

@@ -231,12 +231,12 @@ EXERCISES = (
             ),
             Misconception(
                 "no upper limit",
-                lambda *given: _over_masks(*given),
+                _over_masks,
                 "most masks are overwritten by random ids: fate >= 0.1 is nine in ten; replace where 0.8 <= fate < 0.9",
             ),
             Misconception(
                 "replaced at the end",
-                lambda *given: _last_replaced(*given),
+                _last_replaced,
                 "the share is right and the place is not: 0.8 <= fate < 0.9 is replaced, 0.9 and more stays",
             ),
             Misconception(
