@@ -12,7 +12,16 @@ import pytest
 import torch
 import transformers
 
-from inside_bert import data_folder, read_pairs, read_stories, read_texts, read_words, verify
+from inside_bert import (
+    data_folder,
+    read_pairs,
+    read_reviews,
+    read_stories,
+    read_texts,
+    read_words,
+    split_by_group,
+    verify,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data"
@@ -22,7 +31,7 @@ every_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: fol
 
 def test_the_checkout_serves_its_own_data():
     assert data_folder() == DATA
-    assert {folder.name for folder in FOLDERS} >= {"embedded-bert", "pairs", "texts", "words"}
+    assert {folder.name for folder in FOLDERS} >= {"embedded-bert", "pairs", "reviews", "texts", "words"}
 
 
 @every_folder
@@ -230,3 +239,120 @@ def test_stories_are_plain_text_in_short_sentences():
         for sentence in story:
             assert re.fullmatch(r"[A-Za-z ,.?!\"']+", sentence), sentence
             assert 4 <= len(sentence.split()) <= 16 and sentence[-1] in ".?!\""
+
+
+# Reviews --------------------------------------------------------------------------------------------------------------
+PHENOMENA = {"plain", "negation", "contrast", "comparison", "understatement", "sarcasm", "mixed", "no sentiment word"}
+
+
+@pytest.fixture(scope="module")
+def reviews():
+    return read_reviews()
+
+
+@pytest.fixture(scope="module")
+def splits(reviews):
+    return split_by_group(reviews)
+
+
+def words_of(text):
+    return re.findall(r"[a-z']+", text.lower())
+
+
+def test_reviews_are_many_and_balanced_within_each_phenomenon(reviews):
+    assert list(reviews.columns) == ["id", "text", "label", "phenomenon", "group"]
+    assert len(reviews) >= 1_200 and reviews["id"].is_unique and set(reviews["label"]) == {0, 1}
+    assert set(reviews["phenomenon"]) == PHENOMENA
+    counts = reviews.groupby(["phenomenon", "label"]).size().unstack()
+    assert (counts[0] == counts[1]).all() and counts.min().min() >= 100
+    assert reviews["text"].map(lambda text: text == text.strip() and text.isascii() and len(words_of(text)) >= 4).all()
+
+
+def test_the_card_of_the_reviews_counts_them_right(reviews):
+    card = (DATA / "reviews" / "README.md").read_text(encoding="utf-8")
+    assert f"{len(reviews):,} short reviews" in card and f"{reviews['group'].nunique():,} groups" in card
+    for phenomenon, count in reviews["phenomenon"].value_counts().items():
+        assert f"| {phenomenon} | {count:,} |" in card
+    lengths = reviews["text"].str.split().str.len()
+    assert f"of {lengths.min()} to {lengths.max()} words, {lengths.mean():.0f} on average" in card
+
+
+def test_relatives_share_a_split(reviews, splits):
+    shares = [len(splits[name]) / len(reviews) for name in ("train", "validation", "test")]
+    assert shares == pytest.approx([0.5, 0.1, 0.4], abs=0.02)
+    groups = [set(table["group"]) for table in splits.values()]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+    assert sorted(id for table in splits.values() for id in table["id"]) == sorted(reviews["id"])
+    for table in splits.values():
+        assert abs(table["label"].mean() - 0.5) < 0.01
+        share = table["phenomenon"].value_counts(normalize=True) - reviews["phenomenon"].value_counts(normalize=True)
+        assert share.abs().max() < 0.03
+
+
+def test_no_review_is_nearly_another(reviews):
+    """Two texts share at most 40 % of the shorter one's three-word sequences, within a split and across."""
+    index, grams = {}, [set(zip(w, w[1:], w[2:])) for w in map(words_of, reviews["text"])]
+    assert not reviews["text"].str.lower().duplicated().any()
+    for number, mine in enumerate(grams):
+        shared = Counter(other for gram in mine for other in index.get(gram, ()))
+        for other, count in shared.items():
+            assert count <= 0.4 * min(len(mine), len(grams[other])), (reviews["text"][number], reviews["text"][other])
+        for gram in mine:
+            index.setdefault(gram, []).append(number)
+
+
+def test_words_alone_tell_something_and_not_all(reviews):
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+
+    bag = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    found = cross_val_score(bag, reviews["text"], reviews["label"], groups=reviews["group"], cv=folds)
+    assert 0.60 < found.mean() < 0.80
+
+
+def test_no_single_word_gives_the_label_away(reviews):
+    counts = {0: Counter(), 1: Counter()}
+    for text, label in zip(reviews["text"], reviews["label"]):
+        counts[label].update(set(words_of(text)))
+    gain = {word: abs(counts[1][word] - counts[0][word]) / len(reviews) for word in counts[0] | counts[1]}
+    assert max(gain.values()) < 0.05, max(gain, key=gain.get)  # accuracy beyond one half of "has the word or not"
+
+
+def test_the_split_is_the_same_everywhere(splits):
+    """Lessons on Colab compare their outputs with those stored here, so versions of scikit-learn must not matter."""
+    assert hashlib.sha256(" ".join(splits["test"]["id"]).encode()).hexdigest()[:16] == "0f378156ac0a9439"
+
+
+def test_few_groups_are_not_split(reviews):
+    with pytest.raises(ValueError, match="fewer than ten groups"):
+        split_by_group(reviews.head(60))
+
+
+def test_splitting_needs_groups(reviews):
+    with pytest.raises(ValueError, match=r"no column \['group'\]"):
+        split_by_group(reviews.drop(columns="group"))
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+def test_the_stored_runs_are_whole():
+    import pandas
+
+    grid = pandas.read_csv(verify("runs") / "grid.csv")
+    runs = grid.groupby(["rate", "batch_size", "epochs"])
+    assert len(runs) == 16 and all(list(run["epoch"]) == list(range(1, epochs + 1)) for (_, _, epochs), run in runs)
+    seeds = pandas.read_csv(verify("runs") / "seeds.csv")
+    assert list(seeds["seed"]) == [0, 1, 2] and set(seeds["n"]) == {len(split_by_group(read_reviews())["test"])}
+
+
+def test_the_lesson_shows_the_speed_that_was_measured():
+    import json
+
+    import pandas
+
+    found = json.loads((ROOT / "benchmarks" / "finetune.json").read_text())["speed"]["short"]
+    table = pandas.read_csv(verify("runs") / "speed.csv")
+    assert list(table["recipe"]) == list(found)
+    assert list(table["times the first"]) == [round(row["ratio"]["median"], 1) for row in found.values()]

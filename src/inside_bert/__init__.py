@@ -5,8 +5,19 @@ Importing this package touches neither the network nor torch; `start()` does the
 
 from inside_bert.attention_views import head_view, load_view_scripts, model_view, neuron_view
 from inside_bert.checks import check, check_shape, expect_error, largest_difference
-from inside_bert.data import DamagedDataError, data_folder, read_pairs, read_stories, read_texts, read_words, verify
+from inside_bert.data import (
+    DamagedDataError,
+    data_folder,
+    read_pairs,
+    read_reviews,
+    read_stories,
+    read_texts,
+    read_words,
+    split_by_group,
+    verify,
+)
 from inside_bert.exercises import check_exercise, progress
+from inside_bert.finetuning import Recipe, fast_dtype, fine_tune, length_groups, predict
 from inside_bert.inputs import encode
 from inside_bert.runtime import HubUnavailableError, Run, start
 from inside_bert.show import show_figure, show_table, show_tokens
@@ -15,6 +26,7 @@ from inside_bert.training import Watch
 __all__ = [
     "DamagedDataError",
     "HubUnavailableError",
+    "Recipe",
     "Run",
     "Watch",
     "check",
@@ -23,19 +35,25 @@ __all__ = [
     "data_folder",
     "encode",
     "expect_error",
+    "fast_dtype",
+    "fine_tune",
     "head_view",
     "largest_difference",
+    "length_groups",
     "load_view_scripts",
     "model_view",
     "neuron_view",
+    "predict",
     "progress",
     "read_pairs",
+    "read_reviews",
     "read_stories",
     "read_texts",
     "read_words",
     "show_figure",
     "show_table",
     "show_tokens",
+    "split_by_group",
     "start",
     "verify",
 ]

@@ -102,6 +102,41 @@ def read_stories() -> list[list[str]]:
     return [story.splitlines() for story in text.strip().split("\n\n")]
 
 
+def read_reviews() -> pandas.DataFrame:
+    """Return the course's own short reviews as a table `id, text, label, phenomenon, group`.
+
+    `label` is 1 where the reviewer recommends the thing and 0 where not; `phenomenon` says what carries the sentiment;
+    reviews of one `group` are about the same thing, and belong into one split (`split_by_group`). Raises
+    `DamagedDataError` for a damaged file.
+    """
+    import pandas
+
+    return pandas.read_csv(verify("reviews") / "reviews.csv", keep_default_na=False)
+
+
+def split_by_group(table: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
+    """Return `table` cut into `train` (half of the groups), `validation` (a tenth) and `test` (four tenths).
+
+    No `group` is in two splits. Groups are dealt out at random (seed 0), stratified by label and phenomenon of their
+    first row; the same rows come out on every machine. Raises `ValueError` for a table without a column it needs,
+    or with fewer than ten groups of a kind.
+    """
+    from sklearn.model_selection import train_test_split
+
+    missing = sorted({"group", "label", "phenomenon"} - set(table.columns))
+    if missing:
+        raise ValueError(f"the table has no column {missing}; a split by group needs it. It has {list(table.columns)}.")
+    first = table.drop_duplicates("group").set_index("group")
+    kinds = first["label"].astype(str) + " " + first["phenomenon"]
+    counts = kinds.value_counts()
+    if rare := sorted(counts.index[counts < 10]):
+        raise ValueError(f"fewer than ten groups begin with {rare}; three splits need ten of each label and phenomenon.")
+    train, rest = train_test_split(kinds, train_size=0.5, stratify=kinds, random_state=0)
+    validation, test = train_test_split(rest, train_size=0.2, stratify=rest, random_state=0)
+    parts = {"train": train, "validation": validation, "test": test}
+    return {name: table[table["group"].isin(part.index)].reset_index(drop=True) for name, part in parts.items()}
+
+
 def read_words() -> list[str]:
     """Return the course's word list: distinct words, common and rare, whole and made of many pieces.
 

@@ -109,7 +109,7 @@ def _bert(target: Path) -> None:
 def _imdb(target: Path) -> None:
     rng = random.Random(0)
     good, bad = ("A joy from start to end.", "I laughed and cried."), ("A waste of two hours.", "I left early.")
-    for split, rows in (("train", 48), ("test", 24), ("unsupervised", 12)):
+    for split, rows in (("train", 480), ("test", 24), ("unsupervised", 12)):
         labels = [-1 if split == "unsupervised" else n % 2 for n in range(rows)]
         texts = [f"{rng.choice(good if label else bad)} Review {n} of {split}.<br />" for n, label in enumerate(labels)]
         _parquet(target / "plain_text" / f"{split}-00000-of-00001.parquet", {"text": texts, "label": labels})
