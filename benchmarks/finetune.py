@@ -1,7 +1,7 @@
 """How fast can a classifier be fine-tuned on this machine? The recipe of most tutorials beside the course's.
 
-    python benchmarks/finetune.py speed accuracy memory ideas generalization     # about an hour on two cores
-    python benchmarks/finetune.py report                                          # tables and picture from what is stored
+    python benchmarks/finetune.py speed accuracy memory ideas generalization    # about an hour on two cores
+    python benchmarks/finetune.py report    # tables and picture, from what is stored
 
 Each part measures its recipes in turn, round after round, in one run, so that a machine that gets slower or faster
 meanwhile does so for all of them; ratios are taken within a round. Results go to `finetune.json` beside this file, part
@@ -214,8 +214,8 @@ def rounds(ways: dict[str, Way], tokenizer, texts, labels, seconds: float) -> di
             row["share_of_peak"] = row["operations_per_s"] / peak[kind]
             if number:
                 found[name].append(row | {"peak": peak[kind]})
-            print(f"round {number}  {name:42} {row['examples_per_s']:8.1f} examples/s  {row['share_of_peak']:.0%} of peak",
-                  flush=True)  # fmt: skip
+            share = row["share_of_peak"]
+            print(f"round {number}  {name:42} {row['examples_per_s']:8.1f} examples/s  {share:.0%} of peak", flush=True)
     first = next(iter(ways))
     summary = {}
     for name, rows in found.items():
@@ -329,7 +329,9 @@ def memory(args, tokenizer) -> dict:
     for texts in ["short", "long"]:
         for name in ("nothing", "tutorial", "ours"):
             command = [sys.executable, __file__, "one", "--name", name, "--texts", texts, "--long", str(args.long)]
-            found[f"{texts} {name}"] = int(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.split()[-1])
+            found[f"{texts} {name}"] = int(
+                subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.split()[-1]
+            )
             print(f"{texts} {name}: {found[f'{texts} {name}']} MB", flush=True)
     return found
 

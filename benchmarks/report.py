@@ -1,5 +1,6 @@
 """Tables and picture of the benchmark, from `finetune.json`: fills `README.md`, draws `finetune.png`, and writes
-`data/runs/speed.csv` for lesson 05 (then run `tools/write_checksums.py`). Called by ``finetune.py report``; measures nothing.
+`data/runs/speed.csv` for lesson 05 (then run `tools/write_checksums.py`). Called by ``finetune.py report``; measures
+nothing.
 """
 
 from __future__ import annotations
@@ -77,11 +78,16 @@ def _accuracy(found: dict) -> str:
             if kind in found:
                 row = found[kind][name]
                 seeds = ", ".join(f"{share:.3f}" for share in row["seeds"])
-                rows.append([f"{kind}, {NAMES[name]}", f"{row['mean']:.3f} ± {row['spread']:.3f}", seeds,
-                             f"{row['standard_error']:.3f}", f"{row['trained_on']:,} × {row['epochs']}", f"{row['n']:,}"])  # fmt: skip
+                mean = f"{row['mean']:.3f} ± {row['spread']:.3f}"
+                trained_on = f"{row['trained_on']:,} × {row['epochs']}"
+                error = f"{row['standard_error']:.3f}"
+                rows.append([f"{kind}, {NAMES[name]}", mean, seeds, error, trained_on, f"{row['n']:,}"])
     head = ["", "accuracy ± standard deviation", "three seeds", "standard error of one", "trained on × epochs", "n"]
     gap = found["padding_changes_nothing"]
-    return _table(head, rows) + f"\n\nPadding 16 short texts to 512 and not to the longest moves their logits by {gap:.0e}."
+    return (
+        _table(head, rows)
+        + f"\n\nPadding 16 short texts to 512 and not to the longest moves their logits by {gap:.0e}."
+    )
 
 
 def _memory(found: dict) -> str:

@@ -238,7 +238,7 @@ def test_stories_are_plain_text_in_short_sentences():
     for story in read_stories():
         for sentence in story:
             assert re.fullmatch(r"[A-Za-z ,.?!\"']+", sentence), sentence
-            assert 4 <= len(sentence.split()) <= 16 and sentence[-1] in ".?!\""
+            assert 4 <= len(sentence.split()) <= 16 and sentence[-1] in '.?!"'
 
 
 # Reviews --------------------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def splits(reviews):
     return split_by_group(reviews)
 
 
-def words_of(text):
+def lower_words(text):
     return re.findall(r"[a-z']+", text.lower())
 
 
@@ -265,7 +265,8 @@ def test_reviews_are_many_and_balanced_within_each_phenomenon(reviews):
     assert set(reviews["phenomenon"]) == PHENOMENA
     counts = reviews.groupby(["phenomenon", "label"]).size().unstack()
     assert (counts[0] == counts[1]).all() and counts.min().min() >= 100
-    assert reviews["text"].map(lambda text: text == text.strip() and text.isascii() and len(words_of(text)) >= 4).all()
+    tidy = reviews["text"].map(lambda text: text == text.strip() and text.isascii() and len(lower_words(text)) >= 4)
+    assert tidy.all()
 
 
 def test_the_card_of_the_reviews_counts_them_right(reviews):
@@ -291,7 +292,7 @@ def test_relatives_share_a_split(reviews, splits):
 
 def test_no_review_is_nearly_another(reviews):
     """Two texts share at most 40 % of the shorter one's three-word sequences, within a split and across."""
-    index, grams = {}, [set(zip(w, w[1:], w[2:])) for w in map(words_of, reviews["text"])]
+    index, grams = {}, [set(zip(w, w[1:], w[2:])) for w in map(lower_words, reviews["text"])]
     assert not reviews["text"].str.lower().duplicated().any()
     for number, mine in enumerate(grams):
         shared = Counter(other for gram in mine for other in index.get(gram, ()))
@@ -316,7 +317,7 @@ def test_words_alone_tell_something_and_not_all(reviews):
 def test_no_single_word_gives_the_label_away(reviews):
     counts = {0: Counter(), 1: Counter()}
     for text, label in zip(reviews["text"], reviews["label"]):
-        counts[label].update(set(words_of(text)))
+        counts[label].update(set(lower_words(text)))
     gain = {word: abs(counts[1][word] - counts[0][word]) / len(reviews) for word in counts[0] | counts[1]}
     assert max(gain.values()) < 0.05, max(gain, key=gain.get)  # accuracy beyond one half of "has the word or not"
 

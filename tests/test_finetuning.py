@@ -200,9 +200,7 @@ def test_a_cut_run_ends_like_an_uncut_one(tokenizer, texts, tmp_path, steps, kep
         fine_tune(small_model(), tokenizer, texts, texts, SMALL, folder=tmp_path, watch=cut_after(steps))
     assert (tmp_path / "run.safetensors").exists() == bool(kept)
     resumed = small_model(seed=7 if kept else 0)  # one cut in its first epoch begins with the model it is given
-    history = fine_tune(
-        resumed, tokenizer, texts, texts, SMALL, folder=tmp_path, watch=lambda **now: made.append(now)
-    )
+    history = fine_tune(resumed, tokenizer, texts, texts, SMALL, folder=tmp_path, watch=lambda **now: made.append(now))
     assert len(made) == 5 * (3 - kept)
     assert torch.equal(weights(uncut), weights(resumed))
     assert without_seconds(history) == without_seconds(expected)

@@ -3,8 +3,9 @@
     python tools/classification_runs.py          # about 15 minutes on two cores
 
 `grid.csv`: learning rate × batch size × epochs, one run each, every epoch a row, judged on the validation split; it
-continues where it was cut. `seeds.csv`: the recipe of the lesson with three seeds, judged on the test split. Both train on the training split of
-`data/reviews` from the embedded checkpoint. Reads only `data/`, writes only `data/runs/`; touches no network.
+continues where it was cut. `seeds.csv`: the recipe of the lesson with three seeds, judged on the test split. Both train
+on the training split of `data/reviews` from the embedded checkpoint. Reads only `data/`, writes only `data/runs/`;
+touches no network.
 """
 
 from __future__ import annotations

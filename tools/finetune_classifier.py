@@ -4,8 +4,8 @@
     accelerate launch --num_processes 2 --multi_gpu tools/finetune_classifier.py --out runs/reviews
 
 A batch is split between the processes, and the gradients of its parts are averaged, so without dropout the losses are
-those of one process up to rounding. (`accelerate launch --cpu --num_processes 2` asks for `mpirun`; `--multi_gpu` starts
-the processes with torch alone, and this script then runs them on whatever there is, GPUs or CPUs.)
+those of one process up to rounding. (`accelerate launch --cpu --num_processes 2` needs `mpirun` to start more than one
+process; `--multi_gpu` starts them with torch alone, and this script runs them on what there is, GPUs or CPUs.)
 
 Reads a CSV with the columns `text` and `label`, by default the training split of `data/reviews`; writes the model, its
 tokenizer and `losses.json` to `--out`. Touches no network.

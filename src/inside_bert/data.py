@@ -130,7 +130,9 @@ def split_by_group(table: pandas.DataFrame) -> dict[str, pandas.DataFrame]:
     kinds = first["label"].astype(str) + " " + first["phenomenon"]
     counts = kinds.value_counts()
     if rare := sorted(counts.index[counts < 10]):
-        raise ValueError(f"fewer than ten groups begin with {rare}; three splits need ten of each label and phenomenon.")
+        raise ValueError(
+            f"fewer than ten groups begin with {rare}; three splits need ten of each label and phenomenon."
+        )
     train, rest = train_test_split(kinds, train_size=0.5, stratify=kinds, random_state=0)
     validation, test = train_test_split(rest, train_size=0.2, stratify=rest, random_state=0)
     parts = {"train": train, "validation": validation, "test": test}

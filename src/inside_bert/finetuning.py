@@ -54,7 +54,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def matmul_speed(device: torch.device, dtype: torch.dtype, size: int = 1024, repeats: int = 5) -> float:
-    """Return the best of `repeats` products of two ``(size, size)`` matrices, in floating-point operations per second."""
+    """Return the floating-point operations per second of a product of ``(size, size)`` matrices, best of `repeats`."""
     import torch
 
     a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
@@ -172,8 +172,8 @@ def fine_tune(model: Any, tokenizer: Any, train: tuple, validation: tuple | None
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
             if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
                 raise FloatingPointError(
-                    f"loss {losses[-1]} and gradient {norm} at step {len(losses)} of epoch {epoch + 1}: the learning rate "
-                    f"{recipe.rate:g} is probably too high; give a lower one (and another folder, if there is one)."
+                    f"loss {losses[-1]} and gradient {norm} at step {len(losses)} of epoch {epoch + 1}: the learning "
+                    f"rate {recipe.rate:g} is probably too high; give a lower one (and another folder, if there is one)."
                 )
             optimizer.step(), schedule.step(), optimizer.zero_grad()
             if watch:
@@ -290,7 +290,9 @@ def _checked(train: tuple, model: Any) -> tuple[list[str], torch.Tensor]:
         raise ValueError(f"{len(texts)} texts and {len(labels)} labels were given; each text needs one label.")
     wrong = sorted({label for label in labels if label not in range(model.config.num_labels)}, key=str)
     if wrong:
-        raise ValueError(f"labels go from 0 to {model.config.num_labels - 1} in this model, and {wrong[:5]} were given.")
+        raise ValueError(
+            f"labels go from 0 to {model.config.num_labels - 1} in this model, and {wrong[:5]} were given."
+        )
     return texts, torch.tensor([int(label) for label in labels])
 
 
