@@ -1,6 +1,6 @@
-"""Tables and picture of the benchmark, from `finetune.json`: fills `README.md`, draws `finetune.png`, and writes
-`data/runs/speed.csv` for lesson 05 (then run `tools/write_checksums.py`). Called by ``finetune.py report``; measures
-nothing.
+"""Tables and picture of `finetune.json`: fills `README.md`, draws `finetune.png`, and writes `data/runs/speed.csv`
+for lesson 05 (then run `tools/write_checksums.py`). Called by ``finetune.py report``, and `write_part` by
+``qa_real.py report``; measures nothing.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ NAMES = {"nothing": "libraries only", "tutorial": "tutorials' recipe", "ours": "
 
 def write_report(found: dict, folder: Path) -> None:
     """Fill the marked parts of README.md with what `found` holds."""
-    page = folder / "README.md"
-    text = page.read_text(encoding="utf-8")
     for name, part in {"speed": _speed, "ideas": _ideas, "accuracy": _accuracy, "memory": _memory,
                        "generalization": _generalization}.items():  # fmt: skip
         if name in found:
-            machine = found[name]["machine"]
-            line = (f"Measured {machine['date']} on {machine['processor']}, {machine['threads']} threads, "
-                    f"torch {machine['torch']}.")  # fmt: skip
-            filled = f"<!-- {name} -->\n{line}\n\n{part(found[name])}\n<!-- /{name} -->"
-            marked = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
-            if len(marked.findall(text)) != 1:
-                raise ValueError(f"{page} needs one part between <!-- {name} --> and <!-- /{name} -->; put them back.")
-            text = marked.sub(lambda _, filled=filled: filled, text)
-    page.write_text(text, encoding="utf-8", newline="\n")
+            write_part(folder / "README.md", name, found[name]["machine"], part(found[name]))
     if "speed" in found:
         _draw(found["speed"], folder / "finetune.png")
         _for_the_lesson(found["speed"], folder.parent / "data" / "runs" / "speed.csv")
+
+
+def write_part(page: Path, name: str, machine: dict, content: str) -> None:
+    """Put `content` between the marks ``<!-- name -->`` and ``<!-- /name -->`` of `page`, under the machine's line."""
+    line = (f"Measured {machine['date']} on {machine['processor']}, {machine['threads']} threads, "
+            f"torch {machine['torch']}.")  # fmt: skip
+    text = page.read_text(encoding="utf-8")
+    marked = re.compile(rf"<!-- {name} -->\n.*?<!-- /{name} -->", re.DOTALL)
+    if len(marked.findall(text)) != 1:
+        raise ValueError(f"{page} needs one part between <!-- {name} --> and <!-- /{name} -->; put them back.")
+    filled = f"<!-- {name} -->\n{line}\n\n{content}\n<!-- /{name} -->"
+    page.write_text(marked.sub(lambda _: filled, text), encoding="utf-8", newline="\n")
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -76,7 +76,7 @@ def test_lesson_and_checker_say_the_same(exercise):
     heading = f"### Exercise {exercise.number} · {exercise.title} · {exercise.level} · {exercise.minutes} min · *"
     assert statement.startswith(heading)
     goals = read(lessons()[int(exercise.number.split(".")[0])]).cells[0].source
-    goal = re.search(r"min · \*(\w+)\*", statement)[1]
+    goal = re.search(r"min · \*([\w ]+)\*", statement)[1]
     assert f"**{goal}**" in goals
     assert hints == [str(n) for n in range(1, len(hints) + 1)] and len(hints) >= 2
     for mentioned in re.findall(r"hint (\d)", " ".join(m.diagnosis for m in exercise.misconceptions)):
@@ -270,6 +270,114 @@ def test_solution_of_1_5_equals_the_library():
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         library = tokenizer(text, truncation=True, max_length=24, stride=5, return_overflowing_tokens=True)["input_ids"]
         assert windows(ids, 24, 5) == library
+
+
+def test_numbers_of_6_1_are_those_of_the_package():
+    from inside_bert import answer_f1
+
+    guesses = ["the Ana Paz", "Ana Lucía Paz, a miller", "Lucía", ""]
+    scores = [answer_f1(guess, ["Ana Lucía Paz", "Ana Paz"]) for guess in guesses]
+    assert scores == pytest.approx(exercises_of(6)["6.1"].reference())
+
+
+def test_positions_of_6_2_are_those_of_the_package():
+    """Over windows of a real text: each answer of one to three words, and some that begin or end within a word."""
+    from transformers import AutoTokenizer
+
+    from inside_bert import data_folder, make_windows, read_texts
+
+    tokenizer = AutoTokenizer.from_pretrained(data_folder() / "models" / "embedded-bert")
+    positions = exercises_of(6)["6.2"].reference
+    text = read_texts(["story"])["text"].iloc[0]
+    words = [word.span() for word in re.finditer(r"\S+", text)][:40]
+    spans = [(a, words[n + more][1]) for more in range(3) for n, (a, _) in enumerate(words[:-2])]
+    spans += [(a + 1, b) for a, b in words if b > a + 1] + [(a, b - 1) for a, b in words if b > a + 1]
+    passage = text[: words[-1][1]]
+    windows = make_windows(
+        tokenizer, ["Who paid?"] * len(spans), [passage] * len(spans), spans, max_length=24, stride=6
+    )
+    labels = [(window.start, window.end) for window in windows]
+    assert [positions(window.offsets, *spans[window.example]) for window in windows] == labels
+    assert 0 < labels.count((0, 0)) < len(labels)
+
+
+def test_inputs_of_6_2_hold_every_case():
+    exercise, seen = exercises_of(6)["6.2"], set()
+    for case in range(exercise.cases):
+        offsets, start, end = exercise.inputs(random.Random(f"6.2 {case}"))
+        first, last = exercise.reference(offsets, start, end)
+        pairs = [pair for pair in offsets if pair]
+        if last:
+            begins, ends = offsets[first][0] == start, offsets[last][1] == end
+            at_edges = offsets[first] == pairs[0], offsets[last] == pairs[-1]
+            seen |= {("begins", begins), ("ends", ends), ("edges", *at_edges)}
+        else:
+            rest = [pair for pair in pairs if pair[1] > start and pair[0] < end]
+            seen.add(("cut" if rest else "absent", pairs[0][0] > start))
+    assert {(name, value) for name in ("begins", "ends", "cut", "absent") for value in (True, False)} <= seen
+    assert {("edges", True, False), ("edges", False, True), ("edges", False, False)} <= seen
+
+
+def test_spans_of_6_3_are_those_of_the_package():
+    from inside_bert import Window, best_spans
+
+    exercise = exercises_of(6)["6.3"]
+    for seed in range(100):
+        starts, ends, inside, max_tokens = exercise.inputs(random.Random(seed))
+        offsets = [(n, n + 1) if held else None for n, held in enumerate(inside.tolist())]
+        window = Window(0, [0] * len(offsets), [0] * len(offsets), offsets)
+        best = best_spans("x" * len(offsets), [window], [(starts, ends)], max_tokens=max_tokens).spans[0]
+        assert exercise.reference(starts, ends, inside, max_tokens) == (best.start, best.end - 1)
+
+
+def test_windows_of_6_4_are_those_of_the_library():
+    from transformers import AutoTokenizer
+
+    from inside_bert import data_folder, read_texts
+
+    tokenizer = AutoTokenizer.from_pretrained(data_folder() / "models" / "embedded-bert")
+    spans = exercises_of(6)["6.4"].reference
+    question, words = "Who built the mill?", read_texts(["story"])["text"].iloc[0].split()
+    asked = len(tokenizer(question, add_special_tokens=False)["input_ids"])
+    lengths = set()
+    for count in range(1, 46):
+        passage = " ".join(words[:count])
+        ids = tokenizer(passage, add_special_tokens=False)["input_ids"]
+        for room, stride in ((6, 1), (8, 3), (9, 8), (12, 4), (20, 0)):
+            encoded = tokenizer(question, passage, truncation="only_second", max_length=asked + 3 + room,
+                                stride=stride, return_overflowing_tokens=True)  # fmt: skip
+            library = [
+                [token for token, part in zip(window, encoded.sequence_ids(n)) if part == 1]
+                for n, window in enumerate(encoded["input_ids"])
+            ]
+            mine = spans(len(ids), room, stride)
+            assert [ids[first:end] for first, end in mine] == library
+            lengths.add((len(mine), mine[-1][1] - mine[-1][0] == room))
+    assert {(1, False), (1, True), (2, True), (3, False), (3, True)} <= lengths
+
+
+def test_infinity_is_a_threshold_of_its_own():
+    """6.5 asks for it now and then: it equals itself, and no other number."""
+    exercise, infinity = exercises_of(6)["6.5"], float("inf")
+    calls = [exercise.inputs(random.Random(f"6.5 {case}")) for case in range(exercise.cases)]
+    thresholds = [exercise.reference(*call) for call in calls]
+    assert 2 <= sum(threshold == infinity for threshold in thresholds) <= exercise.cases / 2
+    assert sum(min(call[0]) == threshold for call, threshold in zip(calls, thresholds)) >= 2
+    declining = thresholds[next(n for n, threshold in enumerate(thresholds) if threshold == infinity)]
+    finite = next(threshold for threshold in thresholds if threshold != infinity)
+    for number in (infinity, numpy.float32("inf"), torch.tensor(infinity), declining):
+        assert equal(number, declining) and not equal(number, finite)
+    for number in (0, 1e300, -infinity, float("nan"), finite):
+        assert not equal(number, declining)
+    assert equal(float(finite), finite) and equal(finite, finite) and not equal(finite + 0.1, finite)
+    assert difference(0.5, declining) == "expected inf, got 0.5"
+
+    def just_a_large_number(*call):
+        threshold = float(exercise.reference(*call))
+        return 1e9 if threshold == infinity else threshold
+
+    assert exercise.grade(just_a_large_number).mark == WRONG
+    assert exercise.grade(lambda *call: float(exercise.reference(*call))).mark == RIGHT
 
 
 # the record --------------------------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ Reads only `data/` (of the checkout, or of the installed package); never writes,
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.metadata
+import json
 import os
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -145,6 +148,78 @@ def read_words() -> list[str]:
     Raises `DamagedDataError` for a damaged file.
     """
     return (verify("words") / "words.txt").read_text(encoding="utf-8").splitlines()
+
+
+def read_questions(split: str | None = None) -> pandas.DataFrame:
+    """Return the course's own passages with questions as `read_squad` does; `split` keeps one of the three.
+
+    There are `train`, `validation` and `test`; no passage is in two of them, and a column `split` says in which it is.
+    `form` says what kind of text a passage is. Raises `ValueError` for another split, `DamagedDataError` for a damaged file.
+    """
+    import pandas
+
+    names = ("train", "validation", "test")
+    if split not in (None, *names):
+        raise ValueError(f"there is no split {split!r}; there are {', '.join(names)}.")
+    folder = verify("qa", required=[f"{name}.json" for name in names])
+    tables = [read_squad(folder / f"{name}.json").assign(split=name) for name in names if split in (None, name)]
+    return pandas.concat(tables, ignore_index=True)
+
+
+def read_squad(path: str | os.PathLike) -> pandas.DataFrame:
+    """Return a JSON file (or a `.json.gz`) in the layout of SQuAD 1.1 or 2.0 as a table with one row a question.
+
+    Columns: `id, title, form, context, question, answers, plausible`. `answers` is a dict with the lists `text` and
+    `answer_start` (characters of the context), as on the Hugging Face hub; both are empty for a question without an
+    answer (Rajpurkar et al. 2018). `form` and `plausible`, wrong answers that come to mind, are empty where the file
+    has none. Raises `ValueError` that names the place of what is missing, empty or wrong, such as an answer that does
+    not stand at its `answer_start`.
+    """
+    import pandas
+
+    path = Path(path)
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as file:
+            content = json.load(file)
+    except (UnicodeDecodeError, json.JSONDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path} is not a whole JSON file ({type(error).__name__}: {error}).") from None
+    articles, rows = _field(content, "data", list, str(path)), []
+    for a, article in enumerate(articles):
+        for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{path}: article {a}")):
+            place = f"{path}: article {a}, paragraph {p}"
+            context = _field(paragraph, "context", str, place)
+            for q, qa in enumerate(_field(paragraph, "qas", list, place)):
+                rows.append(_question(qa, context, f"{place}, question {q}") | {
+                    "title": article.get("title", ""), "form": article.get("form", ""), "context": context,
+                })  # fmt: skip
+    columns = ["id", "title", "form", "context", "question", "answers", "plausible"]
+    if not rows:
+        raise ValueError(f"{path} holds no questions.")
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def _question(qa: dict, context: str, place: str) -> dict:
+    found, question = {"text": [], "answer_start": []}, _field(qa, "question", str, place)
+    for answer in [] if qa.get("is_impossible", False) else _field(qa, "answers", list, place):
+        text, start = _field(answer, "text", str, place), _field(answer, "answer_start", int, place)
+        if not text.strip() or start < 0 or context[start : start + len(text)] != text:
+            raise ValueError(
+                f"{place}: the answer {text!r:.60} does not stand at character {start}; there stands "
+                f"{context[start : start + len(text)]!r:.60}."
+            )
+        found["text"].append(text), found["answer_start"].append(start)
+    if not question.strip() or not context.strip():
+        raise ValueError(f"{place}: the {'context' if question.strip() else 'question'} is empty.")
+    plausible = [_field(answer, "text", str, place) for answer in qa.get("plausible_answers") or []]
+    return {"id": _field(qa, "id", str, place), "question": question, "answers": found, "plausible": plausible}
+
+
+def _field(record: dict, name: str, kind: type, place: str):
+    value = record.get(name) if isinstance(record, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{place}: {name!r} has to be of type {kind.__name__}, not {value!r:.40}.")
+    return value
 
 
 def remedy(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Fine-tuning a text classifier: the loop that lesson 05 writes by hand, for scripts and for later lessons.
+"""Fine-tuning: the loop that lesson 05 writes by hand, and a text classifier trained with it.
 
 Changes the weights of the model it is given. Writes only to the folder that it is given; touches no network.
 """
@@ -12,7 +12,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ STATE = "run.safetensors"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is fine-tuned. The defaults are those of lesson 05, in the range of Devlin et al. 2019, A.3."""
+    """How a model is fine-tuned. The defaults are those of lesson 05, in the range of Devlin et al. 2019, A.3."""
 
     rate: float = 5e-5  # highest learning rate
     batch_size: int = 32
@@ -66,6 +66,30 @@ def matmul_speed(device: torch.device, dtype: torch.dtype, size: int = 1024, rep
     return 2 * size**3 / best
 
 
+def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
+    """Return a context in which matrix products run in `dtype`; one that does nothing for float32 or None."""
+    import torch
+
+    if dtype is None or dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+@contextlib.contextmanager
+def evaluating(model: Any, dtype: torch.dtype | None = None) -> Iterator[None]:
+    """Put `model` into evaluation mode, without gradients and in `dtype`; afterwards each part is as it was."""
+    import torch
+
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad(), autocast(model.device, dtype):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def length_groups(lengths: Sequence[int], batch_size: int, chance: random.Random) -> list[list[int]]:
     """Return batches of indices: all texts in random order, like lengths together, batches in random order.
 
@@ -94,19 +118,14 @@ def predict(model: Any, tokenizer: Any, texts: Sequence[str], *, dtype: torch.dt
         raise ValueError("one string was given; give a list of texts." if texts else "no texts, nothing to predict.")
     rows = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
     order = sorted(range(len(rows)), key=lambda n: len(rows[n]))
-    modes, logits = [(module, module.training) for module in model.modules()], None
-    model.eval()
-    try:
-        with torch.no_grad(), _autocast(model.device, dtype):
-            for at in range(0, len(order), batch_size):
-                some = order[at : at + batch_size]
-                batch = tokenizer.pad({"input_ids": [rows[n] for n in some]}, pad_to_multiple_of=8, return_tensors="pt")
-                out = model(**batch.to(model.device)).logits.float().cpu()
-                logits = torch.empty(len(rows), out.shape[1]) if logits is None else logits
-                logits[some] = out
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    logits = None
+    with evaluating(model, dtype):
+        for at in range(0, len(order), batch_size):
+            some = order[at : at + batch_size]
+            batch = tokenizer.pad({"input_ids": [rows[n] for n in some]}, pad_to_multiple_of=8, return_tensors="pt")
+            out = model(**batch.to(model.device)).logits.float().cpu()
+            logits = torch.empty(len(rows), out.shape[1]) if logits is None else logits
+            logits[some] = out
     return logits
 
 
@@ -140,33 +159,58 @@ def fine_tune(model: Any, tokenizer: Any, train: tuple, validation: tuple | None
     when loss or gradient is no longer finite (before the weights are changed).
     """
     import torch
-    from transformers import get_linear_schedule_with_warmup
 
     texts, labels = _checked(train, model)
     validation = _checked(validation, model) if validation is not None else None
     rows = tokenizer(texts, truncation=True, max_length=recipe.max_length)["input_ids"]
-    steps = -(-len(rows) // recipe.batch_size) * recipe.epochs
+
+    def batch_of(some: list[int]) -> dict:
+        batch = tokenizer.pad({"input_ids": [rows[n] for n in some]}, pad_to_multiple_of=8, return_tensors="pt")
+        return {**batch, "labels": labels[some]}
+
+    def judge() -> dict:
+        truth = validation[1]
+        logits = predict(model, tokenizer, validation[0], dtype=dtype, max_length=recipe.max_length)
+        return {
+            "validation_loss": float(torch.nn.functional.cross_entropy(logits, truth)),
+            "validation_accuracy": float((logits.argmax(dim=-1) == truth).float().mean()),
+        }
+
+    plain = [(some, answers.tolist()) for some, answers in filter(None, ((texts, labels), validation))]
+    return train_epochs(
+        model, [len(row) for row in rows], batch_of, recipe, task={"set of texts or labels": digest(plain)},
+        judge=judge if validation else None, dtype=dtype, folder=folder, watch=watch,
+    )  # fmt: skip
+
+
+def train_epochs(model: Any, lengths: Sequence[int], batch_of: Callable[[list[int]], dict], recipe: Recipe, *,
+                 task: dict[str, str], judge: Callable[[], dict] | None = None, dtype: torch.dtype | None = None,
+                 folder: str | os.PathLike | None = None, watch: Watch | None = None) -> list[dict]:  # fmt: skip
+    """Train a model on examples of `lengths` tokens; return one row an epoch, with what `judge` returned after it.
+
+    ``batch_of(indices)`` makes the tensors of a batch, labels among them, so that the model returns a loss; ``judge()``
+    returns at least `validation_loss`. `task` says by name what else than recipe and weights has to be the same for a
+    run to be continued in `folder`. `fine_tune` says the rest: what is random, what is kept, what is raised.
+    """
+    import torch
+    from transformers import get_linear_schedule_with_warmup
+
+    steps = -(-len(lengths) // recipe.batch_size) * recipe.epochs
     optimizer = make_optimizer(model, recipe)
     schedule = get_linear_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
-    task = {
-        "recipe": asdict(recipe),
-        "number type": str(dtype or torch.float32),
-        "set of texts or labels": _digest((texts, labels), validation),
-    }
+    task = {"recipe": asdict(recipe), "number type": str(dtype or torch.float32), **task}
     run = _Run(model, optimizer, schedule, task, folder)
     history = run.resume()
     for epoch in range(len(history), recipe.epochs):
-        if validation and _stop(history, recipe.patience):
+        if judge and _stop(history, recipe.patience):
             break
         began, losses = time.perf_counter(), []
         torch.manual_seed(1_000 * recipe.seed + epoch)  # dropout
         model.train()
-        chance = random.Random(f"{recipe.seed}-{epoch}")
-        for some in length_groups([len(row) for row in rows], recipe.batch_size, chance):
-            batch = tokenizer.pad({"input_ids": [rows[n] for n in some]}, pad_to_multiple_of=8, return_tensors="pt")
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            with _autocast(model.device, dtype):
-                loss = model(**batch, labels=labels[some].to(model.device)).loss
+        for some in length_groups(lengths, recipe.batch_size, random.Random(f"{recipe.seed}-{epoch}")):
+            batch = {name: tensor.to(model.device) for name, tensor in batch_of(some).items()}
+            with autocast(model.device, dtype):
+                loss = model(**batch).loss
             losses.append(loss.item())
             loss.backward()
             norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip))
@@ -179,12 +223,7 @@ def fine_tune(model: Any, tokenizer: Any, train: tuple, validation: tuple | None
             if watch:
                 watch(loss=losses[-1])
         row = {"epoch": epoch + 1, "train_loss": sum(losses) / len(losses), "seconds": time.perf_counter() - began}
-        if validation:
-            truth = validation[1]
-            logits = predict(model, tokenizer, validation[0], dtype=dtype, max_length=recipe.max_length)
-            row["validation_loss"] = float(torch.nn.functional.cross_entropy(logits, truth))
-            row["validation_accuracy"] = float((logits.argmax(dim=-1) == truth).float().mean())
-        history.append(row)
+        history.append(row | (judge() if judge else {}))
         run.keep(history)
     run.restore_best()
     model.eval()
@@ -215,7 +254,7 @@ class _Run:
                 kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path} is damaged, or was not written by fine_tune ({error}); delete it to begin anew."
+                f"{path} is damaged, or holds no run of this package ({error}); delete it to begin anew."
             ) from None
         if other := [name for name, value in self.task.items() if progress["task"].get(name) != value]:
             raise ValueError(
@@ -263,9 +302,8 @@ class _Run:
                 parameter.copy_(self.best[name])
 
 
-def _digest(*sets: tuple[list[str], torch.Tensor] | None) -> str:
-    """Return a fingerprint of texts and labels, so that a run does not go on with others."""
-    plain = [(texts, labels.tolist()) for texts, labels in filter(None, sets)]
+def digest(plain: Any) -> str:
+    """Return a fingerprint of lists, texts and numbers, so that a run does not go on with others."""
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
 
 
@@ -294,11 +332,3 @@ def _checked(train: tuple, model: Any) -> tuple[list[str], torch.Tensor]:
             f"labels go from 0 to {model.config.num_labels - 1} in this model, and {wrong[:5]} were given."
         )
     return texts, torch.tensor([int(label) for label in labels])
-
-
-def _autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager:
-    import torch
-
-    if dtype is None or dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=dtype)

@@ -61,6 +61,14 @@ def installed(python: Path) -> dict[str, str]:
     return json.loads(subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
+def official_scores_are_stored(python: Path, path: Path) -> bool:
+    """Score the 30 cases of lesson 06 by the official rules, which Colab's transformers still carries."""
+    subprocess.run([python, ROOT / "tools" / "score_answer_cases.py", "--out", path], check=True)
+    same = path.read_bytes() == (ROOT / "data" / "qa" / "cases.csv").read_bytes()
+    print(f"exact match and F1 by SQuAD's own rules: {'as stored' if same else 'NOT as stored in data/qa/cases.csv'}")
+    return same
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--environment", type=Path, required=True, help="a virtual environment with Colab's versions")
@@ -117,6 +125,8 @@ def main() -> int:
             print(f"{path.stem}: installed by the setup cell: {changed}; files left behind: {left}")
             good = result.returncode == 0 and only_the_course and not left
             passed, failed = passed + good, failed + (not good)
+        good = official_scores_are_stored(python, folder / "cases.csv")
+        passed, failed = passed + good, failed + (not good)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -81,6 +81,7 @@ def build(folder: Path) -> Path:
         _bert(folder / "models" / "google-bert" / name)
     _imdb(folder / "datasets" / "stanfordnlp" / "imdb")
     _squad(folder / "datasets" / "rajpurkar" / "squad")
+    _squad(folder / "datasets" / "rajpurkar" / "squad_v2", sizes=(240, 90), unanswerable=3, name="squad_v2")
     return folder
 
 
@@ -116,19 +117,23 @@ def _imdb(target: Path) -> None:
     (target / "README.md").write_text(IMDB_CARD, encoding="utf-8")
 
 
-def _squad(target: Path) -> None:
-    for split, rows in (("train", 36), ("validation", 18)):
-        contexts = [f"The bridge over the Lune was opened in {1800 + n} by the mayor of the town." for n in range(rows)]
+def _squad(target: Path, sizes: tuple[int, int] = (36, 18), unanswerable: int = 0, name: str = "plain_text") -> None:
+    """One bridge a passage, twelve passages a title; with `unanswerable`, every so many questions ask for what no passage says."""
+    for split, rows in zip(("train", "validation"), sizes):
+        contexts = [f"The bridge over the {'Lune' if split == 'train' else 'Wyre'} was opened in {1800 + n} by the mayor "
+                    f"of the town. {'Boats had to wait for it. ' * (n % 7)}" for n in range(rows)]  # fmt: skip
+        none = [bool(unanswerable) and n % unanswerable == 1 for n in range(rows)]
         years = [str(1800 + n) for n in range(rows)]
         table = {
             "id": [f"{split}-{n}" for n in range(rows)],
-            "title": ["Bridges"] * rows,
+            "title": [f"Bridges {n // 12}" for n in range(rows)],
             "context": contexts,
-            "question": ["When was the bridge opened?"] * rows,
-            "answers": [{"text": [y], "answer_start": [c.index(y)]} for y, c in zip(years, contexts)],
-        }
-        _parquet(target / "plain_text" / f"{split}-00000-of-00001.parquet", table)
-    (target / "README.md").write_text(SQUAD_CARD, encoding="utf-8")
+            "question": ["Who paid for the bridge?" if no else "When was the bridge opened?" for no in none],
+            "answers": [{"text": [], "answer_start": []} if no else {"text": [y], "answer_start": [c.index(y)]}
+                        for y, c, no in zip(years, contexts, none)],
+        }  # fmt: skip
+        _parquet(target / name / f"{split}-00000-of-00001.parquet", table)
+    (target / "README.md").write_text(SQUAD_CARD.replace("plain_text", name), encoding="utf-8")
 
 
 def _parquet(path: Path, table: dict) -> None:

@@ -6,6 +6,7 @@ Calls only the learner's function; touches nothing else.
 from __future__ import annotations
 
 import copy
+import math
 import random
 import traceback
 from collections.abc import Callable
@@ -141,7 +142,7 @@ def equal(answer: Any, expected: Any, *, nan: bool = False) -> bool:
     if isinstance(expected, (int, float)):
         if not isinstance(answer, (int, float)):
             return False
-        if isinstance(expected, int):
+        if isinstance(expected, int) or not math.isfinite(expected):
             return answer == expected
         return abs(answer - expected) <= TOLERANCE * max(1.0, abs(expected))
     return type(answer) is type(expected) and answer == expected
