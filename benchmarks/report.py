@@ -36,7 +36,7 @@ def write_part(page: Path, name: str, machine: dict, content: str) -> None:
     page.write_text(marked.sub(lambda _: filled, text), encoding="utf-8", newline="\n")
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -64,13 +64,13 @@ def _speed(found: dict) -> str:
             took = [found["examples_short"] / row["examples_per_s"]["median"] for row in (first, last)]
             parts.append(f"One epoch of {found['examples_short']:,} short reviews: {took[0] / 60:.0f} minutes with the "
                          f"tutorials' recipe, {took[1]:.0f} seconds with ours.")  # fmt: skip
-        parts.append(_table(head, rows) + f"\n\nMedian of {n} rounds (lowest to highest).")
+        parts.append(markdown_table(head, rows) + f"\n\nMedian of {n} rounds (lowest to highest).")
     return "\n\n".join(parts)
 
 
 def _ideas(found: dict) -> str:
     rows = [[name, _span(row["ratio"], 2), _share(row["share_of_peak"])] for name, row in found["short"].items()]
-    return _table(["short texts, one change", "times ours", "of the matrix products"], rows)
+    return markdown_table(["short texts, one change", "times ours", "of the matrix products"], rows)
 
 
 def _accuracy(found: dict) -> str:
@@ -87,7 +87,7 @@ def _accuracy(found: dict) -> str:
     head = ["", "accuracy ± standard deviation", "three seeds", "standard error of one", "trained on × epochs", "n"]
     gap = found["padding_changes_nothing"]
     return (
-        _table(head, rows)
+        markdown_table(head, rows)
         + f"\n\nPadding 16 short texts to 512 and not to the longest moves their logits by {gap:.0e}."
     )
 
@@ -95,14 +95,14 @@ def _accuracy(found: dict) -> str:
 def _memory(found: dict) -> str:
     rows = [[name.split()[0] + ", " + NAMES[name.split()[1]], f"{value:,} MB"]
             for name, value in found.items() if name != "machine"]  # fmt: skip
-    return _table(["16 texts a batch", "peak of the process"], rows)
+    return markdown_table(["16 texts a batch", "peak of the process"], rows)
 
 
 def _generalization(found: dict) -> str:
     mean = sum(found["seeds"]) / len(found["seeds"])
     seeds = ", ".join(f"{share:.3f}" for share in found["seeds"])
     rows = [["fine-tuned BERT", f"{mean:.3f}", seeds], ["TF-IDF", f"{found['tfidf']:.3f}", ""]]
-    return _table([f"SST-2 dev, n = {found['n']}", "accuracy", "three seeds"], rows)
+    return markdown_table([f"SST-2 dev, n = {found['n']}", "accuracy", "three seeds"], rows)
 
 
 def _draw(found: dict, path: Path) -> None:

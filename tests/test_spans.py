@@ -198,7 +198,7 @@ def test_an_impossible_question_has_no_answers(tmp_path):
         (layout(answers=[{"text": "Ilse", "answer_start": SPAN[0] - len(PASSAGE)}]), "does not stand at character -"),
         (
             layout(answers=[{"text": "Ilse Brandt", "answer_start": 3}]),
-            "does not stand at character 3; there stands 'c",
+            "does not stand at character 3; there stands ' clock",
         ),
         (layout(answers=[{"text": "", "answer_start": 3}]), "does not stand at character 3"),
         (layout(id=7), "'id' has to be of type str"),
