@@ -186,7 +186,7 @@ def main() -> int:
                     print(name, rows[-1], flush=True)
     if "final" in args.parts:
         known = pandas.concat([bench.rest, bench.choose], ignore_index=True)
-        for name in ("base", FINAL):
+        for name in (FINAL, "base"):
             for seed in SEEDS:
                 if (name, seed) not in [(row["way"], row["seed"]) for row in found["final"]]:
                     found["final"].append({"way": name} | measured(bench, WAYS[name], known, bench.test, seed))
