@@ -121,13 +121,20 @@ def _start_first(start_logits, end_logits, inside, max_tokens):
     return _best_span(fixed, end_logits, inside, max_tokens)
 
 
+def _masked_with_zeros(start_logits, end_logits, inside, max_tokens):
+    scores = (start_logits[:, None] + end_logits[None, :]).triu().tril(max_tokens - 1)
+    scores = scores.masked_fill(~(inside[:, None] & inside[None, :]), float("-inf"))
+    return divmod(scores.argmax().item(), len(inside))
+
+
 def _logits_and_passage(rng: random.Random) -> tuple:
     generator = torch.Generator().manual_seed(rng.randrange(10**6))
     question, passage, padding = rng.choice([4, 5, 6]), rng.choice([5, 7, 9]), rng.choice([1, 3])
     tokens = question + passage + padding
     inside = torch.zeros(tokens, dtype=torch.bool)
     inside[question : question + passage] = True
-    start_logits, end_logits = (2 * torch.randn(tokens, generator=generator) for _ in range(2))
+    shift = rng.choice([0.0, -8.0])  # a sum may be below zero, and a mask of zeros then wins
+    start_logits, end_logits = (2 * torch.randn(tokens, generator=generator) + shift for _ in range(2))
     return start_logits, end_logits, inside, rng.choice([2, 3, 4])
 
 
@@ -169,8 +176,8 @@ def _judged_answers(rng: random.Random) -> tuple:
     questions, share = rng.choice([5, 7, 9]), rng.choice([0.25, 0.5, 0.5, 0.75, 0.9])
     answerable = [rng.random() < share for _ in range(questions)]
     margins = [round(rng.gauss(1.5 * known, 1.5), 1) for known in answerable]
-    if rng.random() < 0.3:  # two alike
-        margins[0] = margins[-1]
+    if rng.random() < 0.5:  # two alike of which one has an answer: no threshold tells them apart
+        margins[0], answerable[0], answerable[-1] = margins[-1], False, True
     f1 = [rng.choice([0.0, 0.25, 0.5, 0.75, 1.0, 1.0]) for _ in answerable]  # sums are exact, in whatever order
     return margins, f1, answerable
 
@@ -327,9 +334,9 @@ EXERCISES = (
                 Misconception(
                     f"{missing} for a missing answer",
                     _otherwise(lambda offsets, missing=missing: missing),
-                    f"{missing} cannot be trained on: a missing answer has the place of [CLS], (0, 0) (hint 3)",
+                    f"you return {missing}: a missing answer has the place of [CLS], (0, 0) (hint 3)",
                 )
-                for missing in ((-1, -1), None, (None, None))
+                for missing in ((-1, -1), (-100, -100), None, (None, None))
             ),
             Misconception(
                 "counted from the passage",
@@ -433,6 +440,16 @@ EXERCISES = (
                 "product",
                 partial(_best_span, combine=torch.mul),
                 "you multiply the logits; two bad ones would make a good pair: add them (hint 1)",
+            ),
+            Misconception(
+                "masked with zeros",
+                _masked_with_zeros,
+                "pairs that are not valid score 0 in your table, and 0 beats every sum below zero; use -inf (hint 3)",
+            ),
+            Misconception(
+                "place in the table",
+                lambda *given: _best_span(*given)[0] * len(given[2]) + _best_span(*given)[1],
+                "that is one place in the whole table; divmod(place, T) makes first and last of it (hint 3)",
             ),
             Misconception(
                 "exclusive end",
