@@ -248,7 +248,7 @@ def test_a_folder_of_another_run_is_refused(tokenizer, texts, tmp_path, other, m
 
 def test_a_foreign_file_is_refused(tokenizer, texts, tmp_path):
     save_file({"weight": torch.ones(2)}, tmp_path / "run.safetensors")
-    with pytest.raises(ValueError, match="not written by fine_tune"):
+    with pytest.raises(ValueError, match="holds no run of this package"):
         fine_tune(small_model(), tokenizer, texts, recipe=SMALL, folder=tmp_path)
 
 
