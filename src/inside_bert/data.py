@@ -154,7 +154,8 @@ def read_questions(split: str | None = None) -> pandas.DataFrame:
     """Return the course's own passages with questions as `read_squad` does; `split` keeps one of the three.
 
     There are `train`, `validation` and `test`; no passage is in two of them, and a column `split` says in which it is.
-    `form` says what kind of text a passage is. Raises `ValueError` for another split, `DamagedDataError` for a damaged file.
+    `form` says what kind of text a passage is. Raises `ValueError` for another split, and `DamagedDataError` for a
+    damaged file.
     """
     import pandas
 

@@ -10,7 +10,7 @@ import os
 import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,9 +113,10 @@ def make_windows(tokenizer: Any, questions: Sequence[str], passages: Sequence[st
     for n, example in enumerate(owners):
         belongs = encoded.sequence_ids(n)  # None for special tokens, 0 for the question, 1 for the passage
         offsets = [tuple(o) if b == 1 else None for o, b in zip(encoded["offset_mapping"][n], belongs)]
-        edges = example not in owners[:n][-1:], example not in owners[n + 1 : n + 2]
-        start, end, touched = _positions(offsets, answers[example], *edges)
-        labelled |= {example} if touched else set()
+        is_first, is_last = n == 0 or owners[n - 1] != example, n + 1 == len(owners) or owners[n + 1] != example
+        start, end, touched = _positions(offsets, answers[example], is_first, is_last)
+        if touched:
+            labelled.add(example)
         windows.append(Window(example, encoded["input_ids"][n], encoded["token_type_ids"][n], offsets, start, end))
     for n, span in enumerate(answers):
         if span is not None and n not in labelled:
@@ -198,9 +199,9 @@ def best_spans(passage: str, windows: Sequence[Window], logits: Sequence[tuple[t
                count: int = 20, max_tokens: int = 30) -> Prediction:  # fmt: skip
     """Return the `count` best valid spans of one passage over all its windows (Devlin et al. 2019, section 4.2).
 
-    `logits` are two tensors ``(T,)`` for each window, as from `window_logits`. Valid spans lie in the passage, do not end
-    before they begin, and have at most `max_tokens` tokens (30, and the 20 best, are what BERT's `run_squad.py` takes).
-    A span that several windows hold counts once, with its best score. Raises `ValueError` for no windows, and
+    `logits` are two tensors ``(T,)`` for each window, as from `window_logits`. Valid spans lie in the passage, do not
+    end before they begin, and have at most `max_tokens` tokens (30, and the 20 best, as in BERT's `run_squad.py`). A
+    span that several windows hold counts once, with its best score. Raises `ValueError` for no windows, and
     `FloatingPointError` for logits that are not finite.
     """
     import torch
@@ -243,10 +244,10 @@ def predict_spans(model: Any, tokenizer: Any, questions: Sequence[str], passages
     ]
 
 
-def _several(references: str | Sequence[str]) -> Iterator[str]:
+def _several(references: str | Sequence[str]) -> list[str]:
     references = [references] if isinstance(references, str) else list(references)
     # as in the official script, references of which nothing is left do not count beside others
-    return iter([reference for reference in references if normalize_answer(reference)] or [""])
+    return [reference for reference in references if normalize_answer(reference)] or [""]
 
 
 def _word_f1(guess: list[str], reference: list[str]) -> float:

@@ -118,10 +118,11 @@ def _imdb(target: Path) -> None:
 
 
 def _squad(target: Path, sizes: tuple[int, int] = (36, 18), unanswerable: int = 0, name: str = "plain_text") -> None:
-    """One bridge a passage, twelve passages a title; with `unanswerable`, every so many questions ask for what no passage says."""
+    """One bridge a passage, twelve passages a title; with `unanswerable`, every so many questions have no answer."""
     for split, rows in zip(("train", "validation"), sizes):
-        contexts = [f"The bridge over the {'Lune' if split == 'train' else 'Wyre'} was opened in {1800 + n} by the mayor "
-                    f"of the town. {'Boats had to wait for it. ' * (n % 7)}" for n in range(rows)]  # fmt: skip
+        river = "Lune" if split == "train" else "Wyre"
+        contexts = [f"The bridge over the {river} was opened in {1800 + n} by the mayor of the town. "
+                    f"{'Boats had to wait for it. ' * (n % 7)}" for n in range(rows)]  # fmt: skip
         none = [bool(unanswerable) and n % unanswerable == 1 for n in range(rows)]
         years = [str(1800 + n) for n in range(rows)]
         table = {
