@@ -479,6 +479,10 @@ def jupyterlab(folder: Path, lessons: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.port={PORT}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={lessons}"]
     command += [f"--IdentityProvider.token={token}"]
+    # saving by itself every two minutes, it could come before `save`, which waits for the file to change
+    settings = folder / "settings" / "@jupyterlab" / "docmanager-extension"
+    settings.mkdir(parents=True)
+    (settings / "plugin.jupyterlab-settings").write_text('{"autosave": false}\n', encoding="utf-8")
     with (folder / "jupyterlab.log").open("w") as log:
         server = subprocess.Popen(command, cwd=lessons, env={**os.environ, **own}, stdout=log, stderr=log)
         try:
