@@ -167,6 +167,35 @@ def read_questions(split: str | None = None) -> pandas.DataFrame:
     return pandas.concat(tables, ignore_index=True)
 
 
+def read_scenes() -> pandas.DataFrame:
+    """Return the simulated scenes of `data/movement` as a table, a row a scene, indexed by `scene`.
+
+    `path` is the file of detections; `rate` is in frames/s, `width`, `height` and `focal` (the focal length) in pixels,
+    `camera_height` in metres over the ground, `tilt` in degrees downwards. A scene is in one `split`. Raises
+    `DamagedDataError` for a damaged file.
+    """
+    import pandas
+
+    folder = verify("movement", required=["scenes.csv"])
+    verify("movement/scenes")
+    table = pandas.read_csv(folder / "scenes.csv", dtype={"scene": str}).set_index("scene")
+    return table.assign(path=[folder / name for name in table.pop("file")])
+
+
+def read_behaviours() -> pandas.DataFrame:
+    """Return the truth about the tracks in the scenes of `read_scenes`, a row a track.
+
+    `scene` and `track` say which one; `person` whose it is (0: no person), `share` the part of its boxes that are that
+    person's, `first` and `last` its frames; `behaviour` what can be seen of the person in these frames, "" where a
+    track is shorter than 2.5 s, mixed from several people, or of no person; `speed` the person's median in m/s and
+    `stature` in m. Raises `DamagedDataError` for a damaged file.
+    """
+    import pandas
+
+    table = pandas.read_csv(verify("movement") / "tracks.csv", dtype={"scene": str, "behaviour": str})
+    return table.fillna({"behaviour": "", "person": 0}).astype({"person": int})
+
+
 def read_squad(path: str | os.PathLike) -> pandas.DataFrame:
     """Return a JSON file (or a `.json.gz`) in the layout of SQuAD 1.1 or 2.0 as a table with one row a question.
 
