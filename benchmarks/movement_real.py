@@ -4,7 +4,8 @@
 
 Trains on windows of 1 s of the simulated tracks in `data/movement`, and judges on pedestrians of JAAD (Rasouli et al.
 2017) filmed from a car that stands still: `jaad_stopped_train.csv.gz` and `jaad_stopped_val.csv.gz` in `--real FOLDER`.
-Nothing is trained or chosen on them. Intervals draw whole tracks anew, standing and walking ones apart. Touches no
+Nothing is trained on them; that the aspect of the boxes is left out was decided
+after a first try. Intervals draw whole tracks anew, standing and walking ones apart. Touches no
 network; writes `movement_real.json` beside this file.
 """
 
@@ -141,7 +142,9 @@ def measure(table: pandas.DataFrame) -> dict:
     values = [np.array([np.concatenate([one.mean(axis=0), one.std(axis=0)]) for one in some])
               for some in (windows, real_windows)]  # fmt: skip
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, class_weight="balanced"))
-    ways["logistic regression on means and deviations"] = [judged(table, regression.fit(values[0], labels).predict(values[1]))]
+    ways["logistic regression on means and deviations"] = [
+        judged(table, regression.fit(values[0], labels).predict(values[1]))
+    ]
     known = np.concatenate(windows)
     mean, deviation = known.mean(axis=0), known.std(axis=0)
     sequences, real_sequences = ([torch.tensor((one - mean) / deviation) for one in some]

@@ -1,6 +1,6 @@
 """Runs that lesson 07 has no time to make: `data/runs/movement.csv` and `data/runs/movement_random.csv`.
 
-    python tools/movement_runs.py | tee -a data/runs/movement_log.txt        # about an hour on two cores; goes on if cut
+    python tools/movement_runs.py | tee -a data/runs/movement_log.txt        # about 70 minutes on two cores; goes on if cut
 
 Each run trains on the scenes of the training split and says the behaviour of each track of the test split.
 `movement.csv` has a row a test track and a column a run, "way, seed", in which the answers stand; so that every figure
@@ -42,6 +42,7 @@ from inside_bert.tracks import FEATURES
 
 BEHAVIOURS = ["stationary", "walking", "running", "starts running", "slows down", "stops", "sets off", "turns back",
               "loiters"]  # fmt: skip
+PLACE = ("x", "y", "height")  # what tells where in the picture somebody is, and so, in a way, when
 VERBS = {"stationary": "is standing", "walking": "is walking", "running": "is running"}
 LESSON = Recipe(rate=3e-4, batch_size=32, epochs=8)
 TEXT = Recipe(rate=2e-4, batch_size=16, epochs=6, max_length=256)
@@ -139,7 +140,6 @@ class Runs:
         self.labels = torch.tensor(table["label"].tolist())
         self.sequences = scaled(table, train)
         self.dtype = fast_dtype(DEVICE)
-        self.shuffles = np.random.default_rng(0)
 
     def part(self, where, items=None):
         items = self.sequences if items is None else items
@@ -174,11 +174,16 @@ class Runs:
                    for tested in (items, test_items) if tested is not None]  # fmt: skip
         return [found.numpy() for found in answers]
 
-    def shuffled(self):
-        return [one[torch.from_numpy(self.shuffles.permutation(len(one)))] for one in self.sequences]
+    def shuffled(self, seed, items=None):
+        """The sequences with their steps in random order, once and for all epochs; another order for each seed."""
+        items, chance = self.sequences if items is None else items, np.random.default_rng(0)
+        for _ in range(seed + 1):
+            orders = [torch.from_numpy(chance.permutation(len(one))) for one in items]
+        return [one[order] for one, order in zip(items, orders)]
 
     def frames(self, seed):
         """First, middle and last step of each track as three examples; the three then vote."""
+
         def three(where):
             return [self.sequences[n][[at]] for n in where for at in (0, len(self.sequences[n]) // 2, -1)]
 
@@ -220,7 +225,10 @@ def ways(runs: Runs):
     said = [words(one) for one in table["features"]]
     yield ["words"], lambda seed: runs.text(seed, said), SEEDS
     yield ["no positions"], lambda seed: runs.tracks(seed, position_ids=torch.zeros(1, 1, dtype=torch.long)), SEEDS
-    yield ["shuffled"], lambda seed: runs.tracks(seed, runs.shuffled()), SEEDS
+    yield ["shuffled"], lambda seed: runs.tracks(seed, runs.shuffled(seed)), SEEDS
+    moving = [one[:, [n for n, name in enumerate(FEATURES) if name not in PLACE]] for one in sequences]
+    yield ["no place"], lambda seed: runs.tracks(seed, moving), SEEDS
+    yield ["no place, shuffled"], lambda seed: runs.tracks(seed, runs.shuffled(seed, moving)), SEEDS
     yield ["random weights"], lambda seed: runs.tracks(seed, pretrained=False), SEEDS
     for n, name in enumerate(FEATURES):
         kept = [m for m in range(len(FEATURES)) if m != n]

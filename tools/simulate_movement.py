@@ -14,6 +14,7 @@ import argparse
 import csv
 import gzip
 import io
+import itertools
 import json
 import math
 import zipfile
@@ -96,7 +97,7 @@ class Person:
     depth: np.ndarray = field(default=None)
 
 
-def draw_camera(chance, place) -> Camera:
+def draw_camera(chance) -> Camera:
     width, height_px = PICTURES[chance.integers(len(PICTURES))]
     height = chance.uniform(1.2, 2.2) if chance.random() < 0.4 else chance.uniform(2.2, 7.0)
     far = chance.uniform(9, 22)  # m: where the middle of the picture meets the ground, roughly
@@ -142,7 +143,7 @@ def draw_person(chance, camera, number, behaviour, spots, first, rate) -> Person
     way = np.stack([np.cos(heading + bend), np.sin(heading + bend)]) * speed / rate
     way = np.cumsum(way, axis=1) - way[:, :1]
     sway = np.cumsum(chance.normal(0, 0.012, (2, count)), axis=1)
-    sway -= np.linspace(0, 1, count) * sway[:, -1:] + sway.mean(axis=1, keepdims=True) * 0
+    sway -= np.linspace(0, 1, count) * sway[:, -1:]
     path = way + sway * 0.6
     if "still" in hows or behaviour == "loiters":  # these happen at the same few spots of a scene
         spot = spots[chance.integers(len(spots))] + chance.normal(0, 0.6, 2)
@@ -204,22 +205,19 @@ def detect(chance, camera, people, frames, rate):
     """Return what a detector with a tracker reports: rows (frame, track, box, confidence, person or None)."""
     rows, names, lost, taken = [], {}, {}, 0
     trembling = {person.number: np.zeros(4) for person in people}
-    apart = {}  # pairs that have been close: an exchange happens once at most
+    apart = set()  # pairs that have been close: an exchange happens once at most
     quality = chance.uniform(1.0, 3.5)  # of the detector in this scene's light
     for frame in range(frames):
         present = [p for p in people if p.first <= frame < p.first + len(p.x)]
         now = {p.number: clip(p.boxes[frame - p.first], camera) for p in present}
         depth = {p.number: p.depth[frame - p.first] for p in present}
-        hidden = {
-            n: covered(box, np.array([now[m] for m in now if depth[m] < depth[n]])) for n, box in now.items()
-        }
-        for a in now:
-            for b in now:
-                if a < b and (a, b) not in apart and min(a, b) in names and max(a, b) in names:
-                    if covered(now[a], now[b][None]) > 0.55 and covered(now[b], now[a][None]) > 0.3:
-                        apart[a, b] = True
-                        if chance.random() < 0.2:  # the tracker takes one for the other
-                            names[a], names[b] = names[b], names[a]
+        hidden = {n: covered(box, np.array([now[m] for m in now if depth[m] < depth[n]])) for n, box in now.items()}
+        for a, b in itertools.combinations(sorted(now), 2):
+            known = (a, b) not in apart and a in names and b in names
+            if known and covered(now[a], now[b][None]) > 0.55 and covered(now[b], now[a][None]) > 0.3:
+                apart.add((a, b))
+                if chance.random() < 0.2:  # the tracker takes one for the other
+                    names[a], names[b] = names[b], names[a]
         for person in present:
             n, box = person.number, now[person.number]
             tall = box[3] - box[1]
@@ -263,7 +261,7 @@ def label_of(person, begin, end) -> str | None:
 def simulate_scene(chance, number, split, form):
     kind = list(KINDS)[chance.integers(len(KINDS))]
     rate = FRAME_RATES[chance.integers(len(FRAME_RATES))]
-    camera = draw_camera(chance, kind)
+    camera = draw_camera(chance)
     weights = np.array(KINDS[kind]) * chance.gamma(3, 1 / 3, len(BEHAVIOURS))
     count = int(chance.integers(*PEOPLE))
     near = camera.height * 1.2 + 4
@@ -322,7 +320,9 @@ def as_yolo(scene, rows) -> bytes:
     for frame, track, (x1, y1, x2, y2), sure, _ in rows:
         w, h = scene["width"], scene["height"]
         numbers = ((x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h)
-        lines.setdefault(frame + 1, []).append(" ".join(["0", *(f"{v:.5f}" for v in numbers), f"{sure:.2f}", str(track)]))
+        lines.setdefault(frame + 1, []).append(
+            " ".join(["0", *(f"{v:.5f}" for v in numbers), f"{sure:.2f}", str(track)])
+        )
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for frame, text in lines.items():
@@ -343,7 +343,14 @@ def as_mot(rows) -> str:
 def as_record(row, numbered=True) -> dict:
     frame, track, box, sure, _ = row
     box = dict(zip(("x1", "y1", "x2", "y2"), (round(float(v), 1) for v in box)))
-    record = {"frame": frame + 1, "track_id": track, "name": "person", "class": 0, "confidence": round(sure, 2), "box": box}
+    record = {
+        "frame": frame + 1,
+        "track_id": track,
+        "name": "person",
+        "class": 0,
+        "confidence": round(sure, 2),
+        "box": box,
+    }
     return record if numbered else {key: value for key, value in record.items() if key not in ("frame", "track_id")}
 
 
@@ -356,7 +363,9 @@ def as_log(scene, rows) -> str:
 
 
 def packed(text: str) -> bytes:
-    return gzip.compress(text.encode("utf-8"), 9, mtime=0)
+    """Return `text` as gzip; the byte that names the system, which differs between versions of Python, is fixed."""
+    content = gzip.compress(text.encode("utf-8"), 9, mtime=0)
+    return content[:9] + b"\x03" + content[10:]
 
 
 def write_table(path: Path, lines: list[dict]) -> None:
@@ -371,7 +380,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "movement")
     out = parser.parse_args().out
     (out / "scenes").mkdir(parents=True, exist_ok=True)
-    for old in (out / "scenes").iterdir():
+    for old in [*(out / "scenes").glob("*.zip"), *(out / "scenes").glob("*.gz")]:
         old.unlink()
     chance = np.random.default_rng(SEED)
     splits = chance.permutation([name for name, count in SPLITS.items() for _ in range(count)])

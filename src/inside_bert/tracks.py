@@ -80,6 +80,8 @@ def to_steps(track: Sequence[Detection], rate: float, step: float = STEP) -> tup
     """Return boxes at even steps of `step` seconds, ``(T, 4)``, and for each step whether a box was seen, ``(T,)``.
 
     A step holds the mean of the boxes that fall into it; where none does, it is interpolated between its neighbours.
+    Beyond the middle of the boxes of the first and the last step nothing is known, and nothing is guessed: a track that
+    ends early in its last step seems to slow down there.
     `rate` is in frames per second. Raises `ValueError` for a track that spans fewer than two steps, or a `rate` or
     `step` that is not positive.
     """
@@ -148,18 +150,15 @@ def embed(model: Any, sequences: Sequence[torch.Tensor]) -> dict[str, torch.Tens
     """Return `inputs_embeds` ``(B, 1 + T, D)`` and `attention_mask` ``(B, 1 + T)`` for sequences ``(T_i, features)``.
 
     Each step is projected to a vector of the width of a word's; the vector of ``[CLS]`` goes before the first one.
-    Raises `ValueError` for no sequences, an empty one, one with other features, or one beyond BERT's positions.
+    Raises `ValueError` for no sequences, an empty one, one with other features, one beyond BERT's positions, or values
+    that are not finite.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
+    sequences = _sequences(sequences, model)
     lengths = torch.tensor([len(one) for one in sequences])
-    most, wide = model.config.max_position_embeddings - 1, model.projection.in_features
-    if not len(lengths) or not (1 <= lengths.min() <= lengths.max() <= most):
-        raise ValueError(f"sequences have 1 to {most} steps here, and there has to be one; got {lengths.tolist()[:8]}.")
-    if any(one.dim() != 2 or one.shape[1] != wide for one in sequences):
-        raise ValueError(f"each sequence has the shape (steps, {wide}), as the model was made for {wide} features.")
-    steps = model.projection(pad_sequence(list(sequences), batch_first=True).to(model.device))
+    steps = model.projection(pad_sequence(sequences, batch_first=True).to(model.device))
     cls = model.bert.embeddings.word_embeddings.weight[CLS]
     inputs = torch.cat([cls.expand(len(lengths), 1, -1), steps], dim=1)
     mask = (torch.arange(inputs.shape[1]) <= lengths[:, None]).long()
@@ -170,10 +169,11 @@ def predict_tracks(model: Any, sequences: Sequence[torch.Tensor], *, dtype: torc
                    batch_size: int = 64, **more: Any) -> torch.Tensor:  # fmt: skip
     """Return the logits for sequences ``(T_i, features)``: ``(n, labels)`` in float32 on the CPU, in the order given.
 
-    `more` goes to the model, such as `position_ids`.
+    `more` goes to the model, such as `position_ids`. Raises `ValueError` as `embed` does, before it predicts.
     """
     import torch
 
+    sequences = _sequences(sequences, model)
     order = sorted(range(len(sequences)), key=lambda n: len(sequences[n]))
     logits = torch.zeros(len(sequences), model.config.num_labels)
     with evaluating(model, dtype):
@@ -206,10 +206,12 @@ def fine_tune_tracks(model: Any, train: tuple, validation: tuple | None = None, 
             "validation_accuracy": float((logits.argmax(dim=-1) == truth).float().mean()),
         }
 
+    beside = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in sorted(more.items())}
     plain = [([one.tolist() for one in part[0]], part[1].tolist())
              for part in filter(None, ((sequences, labels), validation))]  # fmt: skip
     return train_epochs(
-        model, [len(one) for one in sequences], batch_of, recipe, task={"set of sequences or labels": digest(plain)},
+        model, [len(one) for one in sequences], batch_of, recipe,
+        task={"set of sequences or labels": digest(plain), "input beside them": digest(beside)},
         judge=judge if validation else None, dtype=dtype, folder=folder, watch=watch,
     )  # fmt: skip
 
@@ -217,12 +219,33 @@ def fine_tune_tracks(model: Any, train: tuple, validation: tuple | None = None, 
 def _checked(part: tuple, model: Any) -> tuple[list[torch.Tensor], torch.Tensor]:
     import torch
 
-    sequences = [torch.as_tensor(one, dtype=torch.float32) for one in part[0]]
-    labels = [int(label) for label in part[1]]
-    if not sequences or len(sequences) != len(labels):
+    sequences, labels = _sequences(part[0], model), list(part[1])
+    if len(sequences) != len(labels):
         raise ValueError(f"{len(sequences)} sequences and {len(labels)} labels were given; each one needs one label.")
-    if wrong := sorted({label for label in labels if label not in range(model.config.num_labels)}):
-        raise ValueError(f"labels go from 0 to {model.config.num_labels - 1} in this model, and {wrong[:5]} were given.")
-    if not all(bool(one.isfinite().all()) for one in sequences):
-        raise ValueError("a sequence holds a value that is not finite; look for a division by 0 in its features.")
-    return sequences, torch.tensor(labels)
+    if wrong := sorted({str(label) for label in labels if label not in range(model.config.num_labels)}):
+        raise ValueError(
+            f"labels are whole numbers from 0 to {model.config.num_labels - 1} in this model, and {wrong[:5]} were given."
+        )
+    return sequences, torch.tensor([int(label) for label in labels])
+
+
+def _sequences(sequences: Sequence[Any], model: Any) -> list[torch.Tensor]:
+    """Return the sequences as tensors of float32, or raise `ValueError` that says which one is of no use, and why."""
+    import torch
+
+    most, wide = model.config.max_position_embeddings - 1, model.projection.in_features
+    found = [torch.as_tensor(one, dtype=torch.float32) for one in sequences]
+    if not found:
+        raise ValueError("there are no sequences; give at least one, of the shape (steps, features).")
+    for number, one in enumerate(found):
+        if one.dim() != 2 or one.shape[1] != wide:
+            raise ValueError(f"sequence {number} has the shape {tuple(one.shape)}; it has to be (steps, {wide}), as the "
+                             f"model was made for {wide} features.")  # fmt: skip
+        if not 1 <= len(one) <= most:
+            raise ValueError(
+                f"sequence {number} has {len(one)} steps; this model takes 1 to {most}. Cut it into parts."
+            )
+        if not bool(one.isfinite().all()):
+            raise ValueError(f"sequence {number} holds a value that is not finite; look for a division by 0 in its "
+                             "features.")  # fmt: skip
+    return found
