@@ -380,6 +380,164 @@ def test_infinity_is_a_threshold_of_its_own():
     assert exercise.grade(lambda *call: float(exercise.reference(*call))).mark == RIGHT
 
 
+def test_speeds_of_7_1_are_those_of_the_package():
+    """With boxes of the height that is said, which move to the right by as much each step of 0.2 s."""
+    from inside_bert import motion
+    from inside_bert.tracks import STATURE
+
+    speeds = exercises_of(7)["7.1"].reference()
+    for tall, moved, known, speed in zip((340, 680, 170, 340), (36, 72, 36, 36), (1.7, 1.7, 1.7, 1.5), speeds):
+        boxes = numpy.array([[moved * n, 100.0, moved * n + 90.0, 100.0 + tall] for n in range(4)])
+        vx = motion(boxes, numpy.ones(4), 1920, 1080, step=0.2)[:, 4]
+        assert vx * known / STATURE == pytest.approx([speed] * 4)
+
+
+def test_inputs_of_7_2_hold_every_case():
+    exercise = exercises_of(7)["7.2"]
+    calls = [exercise.inputs(random.Random(f"7.2 {case}")) for case in range(exercise.cases)]
+    gaps = [numpy.diff(frames).tolist() for frames, _, _ in calls]
+    speeds = [exercise.reference(*call) for call in calls]
+    assert all(0.5 < abs(speed) < 2 for some in speeds for speed in some)  # at the pace of a person
+    assert any(max(some) > 1 for some in gaps) and any(1 in some for some in gaps)
+    assert any((some > 0).any() and (some < 0).any() for some in speeds)
+    assert min(map(len, gaps)) == 1 and max(map(len, gaps)) >= 4
+    assert exercise.grade(lambda *call: [float(speed) for speed in exercise.reference(*call)]).mark == RIGHT
+    assert exercise.grade(lambda *call: torch.tensor(exercise.reference(*call))).mark == RIGHT
+
+
+def test_matches_of_7_3_are_those_of_the_package():
+    from inside_bert import Detection, link
+
+    exercise, seen = exercises_of(7)["7.3"], set()
+    for case in range(exercise.cases):
+        old, new, overlap = exercise.inputs(random.Random(f"7.3 {case}"))
+        boxes = [Detection(n, None, 0, *map(float, box), 1.0) for n, some in ((1, old), (2, new)) for box in some]
+        tracks = [one.track for one in link(boxes, overlap)]
+        found = exercise.reference(old, new, overlap)
+        assert found == [track - 1 if track <= len(old) else None for track in tracks[len(old) :]]
+        seen |= {("old", bool(old)), ("new", bool(new)), *(("found", entry is None) for entry in found)}
+    assert seen == {(name, value) for name in ("old", "new", "found") for value in (True, False)}
+
+
+def test_batches_of_7_4_are_those_of_the_library():
+    """Each kind of number does for the mask; in some calls a real step holds zeros alone."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    exercise = exercises_of(7)["7.4"]
+
+    def library(sequences, kind=torch.long):
+        mask = pad_sequence([torch.ones(len(one)) for one in sequences], batch_first=True)
+        return pad_sequence(sequences, batch_first=True), mask.to(kind)
+
+    for kind in (torch.long, torch.bool, torch.float32):
+        assert exercise.grade(lambda sequences, kind=kind: library(sequences, kind)).mark == RIGHT
+    assert exercise.grade(lambda sequences: [part.numpy() for part in library(sequences)]).mark == RIGHT
+    calls = [exercise.inputs(random.Random(f"7.4 {case}"))[0] for case in range(exercise.cases)]
+    assert all(any((one == 0).all(dim=-1).any() for one in sequences) for sequences in calls)
+    assert {len(sequences) for sequences in calls} >= {1, 2, 4}
+
+
+def splits():
+    """Return some ways to split by scene: what is right in 7.5 does not hang on the way to draw."""
+
+    def names_and_count(scenes, share):
+        names = sorted(set(scenes))
+        return names, max(1, min(round(share * len(names)), len(names) - 1))
+
+    def shuffled(scenes, share, seed):
+        names, count = names_and_count(scenes, share)
+        random.Random(seed).shuffle(names)
+        return tuple(n for n, scene in enumerate(scenes) if scene in names[:count])
+
+    def by_numpy(scenes, share, seed):
+        names, count = names_and_count(scenes, share)
+        test = numpy.random.default_rng(seed).choice(names, count, replace=False)
+        return numpy.flatnonzero(numpy.isin(scenes, test))
+
+    def by_torch(scenes, share, seed):
+        names, count = names_and_count(scenes, share)
+        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
+        test = {names[n] for n in order[:count]}
+        return [torch.tensor(n) for n, scene in enumerate(scenes) if scene in test]
+
+    return [shuffled, by_numpy, by_torch, exercises_of(7)["7.5"].reference]
+
+
+def test_any_way_to_draw_scenes_is_right_in_7_5():
+    exercise = exercises_of(7)["7.5"]
+    call = exercise.inputs(random.Random("7.5 0"))
+    assert len({tuple(int(n) for n in split(*call)) for split in splits()}) >= 3
+    for split in splits():
+        assert exercise.grade(split).mark == RIGHT
+
+
+def test_inputs_of_7_5_hold_every_case():
+    exercise = exercises_of(7)["7.5"]
+    calls = [exercise.inputs(random.Random(f"7.5 {case}")) for case in range(exercise.cases)]
+    films = {(tuple(scenes), share) for scenes, share, _ in calls}
+    assert len(films) == 6 and len(calls) - len({repr(call) for call in calls}) >= 20  # the same call comes again
+    assert all(len({seed for scenes, _, seed in calls if tuple(scenes) == film}) >= 2 for film, _ in films)
+    scenes = [(len(set(film)), share) for film, share in films]
+    assert {round(share * count) for count, share in scenes} >= {0, 2, 3, 5}  # of 6, 7 or 9, 10 or 11, and 5 scenes
+    assert all(abs(share * count % 1 - 0.5) > 0.1 for count, share in scenes)
+
+
+@pytest.mark.parametrize(
+    "number, answer, said",
+    [
+        ("7.1", [0.9, None, 1.8, 0.8], "not finished: an entry is still None"),
+        ("7.1", [0.9, 0.9, 1.8], "expected 4 items, got 3"),
+        ("7.1", [0.9, 0.9, 1.8, "0.8"], "answer[3]: expected a number, got '0.8'"),
+        ("7.2", lambda frames, x, rate: 1.2, "expected a list of 3 speeds, got 1.2"),
+        ("7.2", lambda frames, x, rate: x, "4 boxes have 3 neighbours in time, so expected 3 speeds, got 4"),
+        ("7.2", lambda frames, x, rate: [None] * (len(x) - 1), "answer[0]: expected a number, got None"),
+        ("7.2", lambda frames, x, rate: numpy.zeros((2, len(x) - 1)), "4 boxes have 3 neighbours in time"),
+        ("7.3", lambda old, new, overlap: {}, "expected a list with one entry for each new box, got {}"),
+        ("7.3", lambda old, new, overlap: [0], "expected one entry for each of the 2 new boxes, got 1"),
+        ("7.3", lambda old, new, overlap: [(0, 0)] * len(new), "answer[0]: expected None or the index of an old box"),
+        ("7.3", lambda old, new, overlap: [len(old)] * len(new), "answer[0]: expected None or the index"),
+        ("7.3", lambda old, new, overlap: [False] * len(new), "answer[0]: expected None or the index"),
+        ("7.3", lambda old, new, overlap: [None] * len(new), "answer[1]: expected 1, got None"),
+        ("7.4", lambda sequences: {"features": 1}, "expected a pair (features, attention_mask), got {'features': 1}"),
+        ("7.4", lambda sequences: (None, None), "features: expected a tensor, got None"),
+        ("7.4", lambda sequences: (torch.zeros(4, 5, 9), None), "attention_mask: expected a tensor, got None"),
+        ("7.4", lambda sequences: (torch.zeros(4, 6, 9), torch.ones(4, 6)), "features: expected shape (4, 5, 9)"),
+        ("7.4", lambda sequences: (torch.zeros(4, 5, 9), torch.ones(4, 6)), "attention_mask: expected shape (4, 5)"),
+        ("7.4", lambda sequences: (torch.zeros(4, 5, 9), torch.zeros(4, 5)), "attention_mask[0] is [0.0, 0.0, 0.0"),
+        ("7.5", lambda scenes, share, seed: 3, "expected a list of indices, got 3"),
+        ("7.5", lambda scenes, share, seed: {0, 1}, "expected a list of indices, got {0, 1}"),
+        ("7.5", lambda scenes, share, seed: [0, None], "answer[1]: expected a whole number, got None"),
+        ("7.5", lambda scenes, share, seed: [0, 0.5], "answer[1]: expected a whole number, got 0.5"),
+        ("7.5", lambda scenes, share, seed: [0, 0], "answer[1]: the index 0 comes a second time"),
+        ("7.5", lambda scenes, share, seed: [len(scenes)], "the index 29 is out of range: there are 29 tracks"),
+        ("7.5", lambda scenes, share, seed: [-1], "the index -1 is out of range: there are 29 tracks"),
+        ("7.5", lambda scenes, share, seed: [], "the number of test scenes is off"),
+    ],
+)
+def test_what_lesson_07_says_of_other_answers(number, answer, said):
+    verdict = exercises_of(7)[number].grade(answer)
+    assert verdict.mark != RIGHT and verdict.message.startswith(said), verdict.message
+
+
+def test_an_examined_answer_still_says_where_code_fails():
+    """7.2 to 7.5 look at all answers; an error in one call, or None in one, is told all the same."""
+    for exercise in list(exercises_of(7).values())[1:]:
+        calls = []
+
+        def answer(*arguments, exercise=exercise, calls=calls, fails=True):
+            calls.append(arguments)
+            if len(calls) == exercise.cases:
+                return {}["no such key"] if fails else None
+            return exercise.reference(*arguments)
+
+        verdict = exercise.grade(answer)
+        assert verdict.mark == WRONG and 'return {}["no such key"] if fails' in verdict.message
+        assert "it was called with" in verdict.message
+        calls.clear()
+        verdict = exercise.grade(lambda *arguments, answer=answer: answer(*arguments, fails=False))
+        assert verdict.mark == WRONG and "got None" in verdict.message
+
+
 # the record --------------------------------------------------------------------------------------------------------
 def test_unknown_exercise():
     for number in ("9.9", "0.9", "nonsense", "-1.2"):
