@@ -1,12 +1,11 @@
 """Standing or walking, real people: `benchmarks/movement_real.json`, and its part of `benchmarks/README.md`.
 
-    python benchmarks/movement_real.py             # about 4 minutes on two cores
+    python benchmarks/movement_real.py             # about a minute on two cores
 
 Trains on windows of 1 s of the simulated tracks in `data/movement`, and judges on pedestrians of JAAD (Rasouli et al.
 2017) filmed from a car that stands still: `jaad_stopped_train.csv.gz` and `jaad_stopped_val.csv.gz` in `--real FOLDER`.
-Nothing is trained on them; that the aspect of the boxes is left out was decided
-after a first try. Intervals draw whole tracks anew, standing and walking ones apart. Touches no
-network; writes `movement_real.json` beside this file.
+Nothing is trained on them; that the aspect of the boxes is left out was decided after a first try. Intervals draw
+whole tracks anew, standing and walking ones apart. Touches no network; writes `movement_real.json` beside this file.
 """
 
 from __future__ import annotations

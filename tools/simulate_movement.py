@@ -1,6 +1,6 @@
 """Simulate people in front of a fixed camera, and what a detector with a tracker would report of them.
 
-    .venv/bin/python tools/simulate_movement.py            # writes data/movement, the same bytes each time
+    .venv/bin/python tools/simulate_movement.py            # writes data/movement, the same each time
 
 First the world: a camera (pinhole model) over flat ground, people of drawn statures who stand, walk, run, change from
 one to the other, turn back or loiter. Then the detector: edges that tremble, misses, occlusion, false boxes, numbers
